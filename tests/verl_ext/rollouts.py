@@ -1,4 +1,4 @@
-"""Rolls prompts out with a stand-in for vLLM: what our worker, or veRL's own, puts into the transfer queue."""
+"""Rollouts by our worker or veRL's, with stand-ins for vLLM, the reward workers and the transfer queue."""
 
 import asyncio
 import pickle
@@ -43,11 +43,11 @@ PROMPTS = {
 
 
 class Server:
-    """Stands for vLLM: its first response to a prompt has one token, its second two, and so on.
+    """Stand-in for vLLM: its first response to a prompt has one token, its second two, and so on.
 
     Args:
-        watch: is shown each request.
-        respond: returns the tokens of a prompt's first, second, ... response, each longer than the one before.
+        watch: receives each request.
+        respond: returns the tokens of a prompt's n-th response, n from 1; they must grow with n.
     """
 
     def __init__(
@@ -94,9 +94,9 @@ def rollout(
     prompts: Mapping[str, list[dict[str, Any]]] = PROMPTS,
     overrides: Sequence[str] = (),
 ) -> tuple[dict[tuple[str, int], dict[str, Any]], int]:
-    """Roll every prompt out.
+    """Roll out every prompt.
 
-    Returns what is put into the transfer queue, by prompt and length of response, and the number of processor calls.
+    Returns the rows put into the transfer queue, by prompt and response length, and the number of processor calls.
     """
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     stored: dict[str, TensorDict] = {}
@@ -104,13 +104,13 @@ def rollout(
 
     async def put(key: str, partition_id: str, tag: dict[str, Any], fields: dict[str, Any] | None = None) -> None:
         if fields is not None:
-            assert partition_id == PARTITION and key not in stored, "features are stored once a group"
+            assert partition_id == PARTITION and key not in stored, "features are stored once per group"
             stored[key] = TensorDict({name: value.unsqueeze(0) for name, value in fields.items()}, batch_size=[1])
 
     async def put_batch(keys: list[str], fields: TensorDict, tags: list[dict], partition_id: str) -> None:
         for i, key in enumerate(keys):
             row = {name: fields[name][i] for name in fields.keys()}
-            # As it arrives in the actor.
+            # Pickled like on the way to the actor.
             row["multi_modal_inputs"] = pickle.loads(pickle.dumps(plain(row["multi_modal_inputs"])))
             rows[key.split("_")[0], len(row["responses"])] = row | {"tag": tags[i], "key": key}
 

@@ -19,7 +19,7 @@ from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ
 
 
 class RewardWorker:
-    """Stands for the Ray actor: remembers requests and rewards a response with the size of its group."""
+    """Stand-in for the Ray actor: records requests and rewards a response with the size of its group."""
 
     def __init__(self) -> None:
         self.requests: list[GroupRequest] = []
@@ -33,7 +33,7 @@ class RewardWorker:
 
 
 class Rollout:
-    """A worker whose sessions answer with their own number, or fail, when their prompt's event is set."""
+    """A worker whose sessions respond with their number, or fail, once their prompt's event is set."""
 
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, n: int, reward_workers: int = 3, vote_n: int | None = None

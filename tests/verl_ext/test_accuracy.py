@@ -71,7 +71,7 @@ def test_a_group_without_a_pseudo_label_still_has_a_reward_accuracy(meter: Accur
         ((-1.0, 1.0), [1.0, 1.0, -1.0, -1.0], 1.0),
         ((-1.0, 1.0), [1.0, 0.0, 0.0, -1.0], 0.75),
         ((-1.0, 1.0), [0.5, 0.5, -0.5, -0.5], 0.75),
-        # Outside the bounds, or without any.
+        # Rewards outside the bounds, or no bounds.
         ((-1.0, 1.0), [1.0, 1.0, -1.5, 0.0], None),
         ((0.0, 1.0), [1.0, 1.0, -0.5, 0.0], None),
         (None, [1.0, 1.0, 0.0, 0.0], None),

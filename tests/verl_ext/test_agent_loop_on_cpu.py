@@ -74,8 +74,8 @@ def test_the_ground_truth_is_sent_after_the_rewards_are_final_and_does_not_chang
         await rollout.prompt("a", choices=["4", "5"])
         group, accuracy = sent
         assert len(set(receivers)) == 1 and rollout.tags["a"]["phase"] == f"reward worker {receivers[0]}"
-        asked = GroupRequest([[0], [1], [2], [3]], validate=False, ground_truth=None, choices=["4", "5"])
-        assert group == asked and "7" not in repr(group)
+        expected = GroupRequest([[0], [1], [2], [3]], validate=False, ground_truth=None, choices=["4", "5"])
+        assert group == expected and "7" not in repr(group)
         answers, rewards = ["0", "1", "2", "3"], [1.0, 1.0, 0.0]
         assert accuracy == AccuracyRequest("row a", "7", answers, rewards, ["4", "5"], record)
         assert [rollout.outputs["a", session].reward_score for session in range(3)] == [1.0, 1.0, 0.0]
@@ -161,7 +161,7 @@ def test_validation_sends_each_response_alone_with_ground_truth_and_function_arg
         assert sorted(request.response_ids for request in rollout.requests) == [[[0]], [[1]]]
         assert all(request.validate and request.ground_truth == "7" for request in rollout.requests)
         arguments = [request.function_arguments for request in rollout.requests]
-        assert all(found["ground_truth"] == "7" and "num_turns" in found["extra_info"] for found in arguments)
+        assert all(each["ground_truth"] == "7" and "num_turns" in each["extra_info"] for each in arguments)
 
     asyncio.run(body())
 
@@ -176,7 +176,7 @@ def test_a_prompt_with_its_own_number_of_responses_forms_a_group_of_that_size(mo
     asyncio.run(body())
 
 
-def test_more_voters_are_a_matter_of_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validation_has_no_extra_voters(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         rollout = Rollout(monkeypatch, n=2, vote_n=5)
         rollout.finish("v")
@@ -197,14 +197,14 @@ def test_log_probabilities_of_sampled_tokens_are_sent_to_rewards_that_need_them(
         assert [request.log_probs for request in rollout.requests] == [[[0.0], [-0.5]]]
 
     asyncio.run(body())
-    of_a_tool = AgentLoopOutput(
+    with_tool = AgentLoopOutput(
         prompt_ids=[1],
         response_ids=[5, 6, 7],
         response_mask=[1, 0, 1],
         response_logprobs=[-0.25, 0.0, -0.75],
         metrics=AgentLoopMetrics(),
     )
-    assert sampled_log_probs(of_a_tool) == [-0.25, -0.75]
+    assert sampled_log_probs(with_tool) == [-0.25, -0.75]
 
 
 @pytest.mark.parametrize("validate", [False, True])

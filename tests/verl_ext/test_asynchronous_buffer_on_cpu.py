@@ -1,6 +1,6 @@
-"""Under veRL's asynchronous trainers the vote sees whole groups only, however old, failed or filtered others are.
+"""Under veRL's asynchronous trainers the vote sees complete groups only; stale, failed and filtered ones are replaced.
 
-veRL's ReplayBufferAsync and our additions run as they are, over a queue that is a dict.
+veRL's ReplayBufferAsync and our additions are real; the queue is a dict.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ N = 3
 
 
 class Queue:
-    """TransferQueue as far as a replay buffer calls it, filled by a pretended agent loop worker."""
+    """The part of TransferQueue that a replay buffer calls; tests fill it like agent loop workers."""
 
     def __init__(self) -> None:
         self.tags: dict[str, dict[str, dict]] = {"train": {}}
@@ -50,7 +50,7 @@ class Queue:
         self.tags["train"][uid] = {"is_prompt": True, "status": "running", "global_steps": step}
 
     def finish(self, uid: str, *rewards: float, status: str = "finished", policies: tuple[int, int] = (0, 0)) -> None:
-        """End a group with a row per reward, the first and the last of them sampled by these versions."""
+        """End a group with a row per reward, the first and the last sampled by the versions `policies`."""
         self.tags["train"][uid]["status"] = status
         for session, reward in enumerate(rewards):
             versions = {"min_global_steps": policies[0], "max_global_steps": policies[bool(session)]}
@@ -67,14 +67,14 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> Queue:
     queue = Queue()
     for module in (verl_buffer, replay_buffer):
         monkeypatch.setattr(module, "tq", queue)
-    # Nothing ends the thread of the watchdog outside `fit`, where it watches nothing.
+    # Outside `fit` nothing would end the watchdog's thread.
     monkeypatch.setattr(replay_buffer.Watchdog, "start", lambda self: None)
     return queue
 
 
 def buffer(folder: Path, refill: Any, *overrides: str, **arguments: Any) -> VoteReplayBuffer:
-    given = [f"mmupt.run_folder={folder}", "data.train_files=null", f"actor_rollout_ref.rollout.n={N}", *overrides]
-    sampler = load_recipe("mmupt_tiny", ["+async=colocate", *given])[0].trainer.v1.sampler
+    settings = [f"mmupt.run_folder={folder}", "data.train_files=null", f"actor_rollout_ref.rollout.n={N}", *overrides]
+    sampler = load_recipe("mmupt_tiny", ["+async=colocate", *settings])[0].trainer.v1.sampler
     OmegaConf.resolve(sampler)
     defaults = {
         "trainer_mode": "colocate_async",
@@ -87,23 +87,23 @@ def buffer(folder: Path, refill: Any, *overrides: str, **arguments: Any) -> Vote
     return VoteReplayBuffer(**defaults | arguments)
 
 
-def nobody(count: int) -> None:
-    raise AssertionError(f"{count} prompts were asked for")
+def no_refill(count: int) -> None:
+    raise AssertionError(f"{count} prompts were requested")
 
 
 def uids(keys: list[str]) -> list[str]:
-    """The groups of a batch, of which none may be a part."""
-    found = [key.split("_")[0] for key in keys]
-    assert all(found.count(uid) == N for uid in found)
-    return list(dict.fromkeys(found))
+    """Return the groups of a batch, which must be complete."""
+    groups = [key.split("_")[0] for key in keys]
+    assert all(groups.count(uid) == N for uid in groups)
+    return list(dict.fromkeys(groups))
 
 
 @pytest.mark.parametrize("mode", ["colocate_async", "separate_async"])
 def test_asynchronous_trainers_get_verls_asynchronous_buffer(queue: Queue, tmp_path: Path, mode: str) -> None:
-    made = buffer(tmp_path, nobody, trainer_mode=mode)
-    # What `separate_async` asks of a custom sampler before it lends GPUs.
-    assert isinstance(made, ReplayBufferAsync) and hasattr(made, "wait_for_sampleable")
-    assert not isinstance(buffer(tmp_path, nobody, trainer_mode="sync"), ReplayBufferAsync)
+    asynchronous = buffer(tmp_path, no_refill, trainer_mode=mode)
+    # `separate_async` requires this method of a custom sampler before it lends GPUs.
+    assert isinstance(asynchronous, ReplayBufferAsync) and hasattr(asynchronous, "wait_for_sampleable")
+    assert not isinstance(buffer(tmp_path, no_refill, trainer_mode="sync"), ReplayBufferAsync)
 
 
 def test_a_stale_group_is_removed_as_a_whole_and_replaced(queue: Queue, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_by_default_training_waits_for_the_oldest_groups(
     for uid in ("fast1", "fast2"):
         queue.add(uid, 3, 1.0, 0.0, 0.0)
     monkeypatch.setattr(verl_buffer.time, "sleep", lambda seconds: queue.finish("slow", 1.0, 0.0, 1.0))
-    batch, _ = buffer(tmp_path, nobody).sample(3, "train", 2)
+    batch, _ = buffer(tmp_path, no_refill).sample(3, "train", 2)
     assert len(uids(batch.keys)) == 2 and "slow" in uids(batch.keys)
 
 
@@ -149,37 +149,37 @@ def test_failed_and_uninformative_groups_are_replaced(queue: Queue, tmp_path: Pa
 
 
 @pytest.mark.parametrize("mode", ["sync", "colocate_async"])
-def test_a_run_in_which_every_group_fails_is_ended(queue: Queue, tmp_path: Path, mode: str) -> None:
-    asked_for: list[int] = []
+def test_a_run_ends_if_every_group_fails(queue: Queue, tmp_path: Path, mode: str) -> None:
+    requested: list[int] = []
 
     def refill(count: int) -> None:
-        asked_for.append(count)
+        requested.append(count)
         for number in range(count):
-            queue.add(f"refill{len(asked_for)}.{number}", 1, status="failure")
+            queue.add(f"refill{len(requested)}.{number}", 1, status="failure")
 
     queue.add("first", 1, status="failure")
-    one_by_one = "trainer.v1.sampler.sync_refill_failed_groups=True"
+    refills_failed = "trainer.v1.sampler.sync_refill_failed_groups=True"
     with pytest.raises(RuntimeError, match=r"9 groups have failed in a row, more than a step has prompts"):
-        buffer(tmp_path, refill, one_by_one, "data.train_batch_size=8", trainer_mode=mode).sample(1, "train", 4)
-    assert sum(asked_for) == 8
+        buffer(tmp_path, refill, refills_failed, "data.train_batch_size=8", trainer_mode=mode).sample(1, "train", 4)
+    assert sum(requested) == 8
 
 
 def test_the_majority_ratio_of_a_step_is_the_mean_over_its_updates(queue: Queue, tmp_path: Path) -> None:
-    votes = buffer(tmp_path, nobody)
+    votes = buffer(tmp_path, no_refill)
     for step, uid in ((1, "a"), (1, "b"), (2, "c")):
         queue.add(uid, step, 1.0, 0.0, 0.0)
         batch, _ = votes.sample(step, "train", 1)
         queue.kv_clear(batch.keys, "train")
-    shares = iter((0.25, 0.75))
+    ratios = iter((0.25, 0.75))
     votes._scored_groups = lambda batch: []  # type: ignore[method-assign]
-    replaced = replay_buffer.vote_metrics
+    original = replay_buffer.vote_metrics
     try:
-        replay_buffer.vote_metrics = lambda groups, expected: {"vote/majority_ratio": next(shares)}
+        replay_buffer.vote_metrics = lambda groups, expected: {"vote/majority_ratio": next(ratios)}
         for uid in ("d", "e"):
             queue.add(uid, 3, 1.0, 0.0, 0.0)
             votes.sample(3, "train", 1)
     finally:
-        replay_buffer.vote_metrics = replaced
+        replay_buffer.vote_metrics = original
     assert History(tmp_path / "history.jsonl").majority_ratios == {1: 0.5, 2: 0.5, 3: 0.5}
 
 
@@ -190,9 +190,9 @@ def test_rows_trained_on_before_a_restart_are_removed(queue: Queue, tmp_path: Pa
     queue.add("waiting", 1, 1.0, 0.0, 0.0)
     queue.submit("running", 2)
     queue.add("next", 2, 1.0, 0.0, 1.0)
-    votes = buffer(tmp_path, nobody, max_off_policy_threshold=None)
+    votes = buffer(tmp_path, no_refill, max_off_policy_threshold=None)
     assert uids(votes.sample(2, "train", 1)[0].keys) == ["waiting"]
     assert {key.split("_")[0] for key in queue.tags["train"]} == {"waiting", "running", "next"}
-    # Rows of an update that is not over yet stay.
+    # Rows of an unfinished update stay.
     assert uids(votes.sample(2, "train", 1)[0].keys) == ["next"]
     assert {key.split("_")[0] for key in queue.tags["train"]} == {"waiting", "running", "next"}

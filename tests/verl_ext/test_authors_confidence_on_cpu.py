@@ -1,4 +1,4 @@
-"""Rewards for confidence are those of the authors' published code, from the same logits of 200 made-up groups.
+"""Confidence rewards equal those of the authors' published code, given the logits of 200 synthetic groups.
 
 `authors_confidence.jsonl` has one group per line: tenths of logits of each token of each response, the tokens that were
 sampled, and under the name of a reward the numbers that `compute_certainty_reward` gives
@@ -27,7 +27,7 @@ GROUPS = [json.loads(line) for line in Path(__file__).with_name("authors_confide
 
 
 def logits(group: dict[str, Any]) -> list[torch.Tensor]:
-    """Of each response, (tokens, vocabulary)."""
+    """Return the logits of each response, (tokens, vocabulary)."""
     return [torch.tensor(response, dtype=torch.float32) / 10 for response in group["tenths_of_logits"]]
 
 
@@ -54,17 +54,17 @@ def test_rewards_from_sampled_tokens_equal_those_of_the_authors_code(name: str) 
 def test_rewards_from_logits_equal_those_of_the_authors_code(name: str) -> None:
     for group in GROUPS:
         responses = logits(group)
-        of_tokens = pad_sequence(
+        token_values = pad_sequence(
             [
-                self_certainty(one, torch.ones(len(one)), rows=2)
+                self_certainty(response, torch.ones(len(response)), rows=2)
                 if name == "self_certainty"
-                else -entropy_from_logits(one)
-                for one in responses
+                else -entropy_from_logits(response)
+                for response in responses
             ],
             batch_first=True,
         )
-        mask = pad_sequence([torch.ones(len(one), dtype=torch.long) for one in responses], batch_first=True)
-        rewards = confidence_rewards(of_tokens, mask)
+        mask = pad_sequence([torch.ones(len(response), dtype=torch.long) for response in responses], batch_first=True)
+        rewards = confidence_rewards(token_values, mask)
         assert rewards.sum(dim=-1).tolist() == pytest.approx(group[name], rel=1e-4, abs=1e-5)
         # At the last token, as in the authors' tensor.
         assert all(reward[length:].abs().sum() == 0 for reward, length in zip(rewards, mask.sum(dim=-1), strict=True))

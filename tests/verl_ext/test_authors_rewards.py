@@ -1,4 +1,4 @@
-"""Rewards are those of their authors' published code, on the same 200 made-up groups.
+"""Rewards equal those of their authors' published code, given 200 synthetic groups.
 
 `authors_rewards.jsonl` has one group per line: answers (null: none), mean token entropies, judgements and embeddings
 that were drawn at random, and under the name of a reward the numbers that the authors' code gives:
@@ -62,6 +62,6 @@ def test_evol_rl_rewards_equal_those_of_the_authors_code_in_groups_with_a_majori
 
 def test_self_judge_advantages_equal_those_of_the_authors_code() -> None:
     for group in GROUPS:
-        # Where more have no answer, theirs take that for an answer and reward it.
+        # With more responses without an answer, the authors' code rewards them as if they agreed on one.
         if group["answers"].count(None) <= 0.4 * len(group["answers"]):
             assert centred(ours("self_judge", group)) == pytest.approx(centred(group["self_judge"]), abs=1e-5)

@@ -62,20 +62,19 @@ def update(built: Any) -> None:
 
 
 def adapters(built: Any) -> dict[str, torch.Tensor]:
-    return {
-        name: one.full_tensor().detach().clone() for name, one in built.module.named_parameters() if "lora_" in name
-    }
+    parameters = built.module.named_parameters()
+    return {name: parameter.full_tensor().detach().clone() for name, parameter in parameters if "lora_" in name}
 
 
 def frequencies(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name.split("model.")[-1]: one for name, one in module.named_buffers() if name.endswith("inv_freq")}
+    return {name.split("model.")[-1]: buffer for name, buffer in module.named_buffers() if name.endswith("inv_freq")}
 
 
 def test_every_adapter_changes_with_verls_learning_rate() -> None:
     built = engine()
-    frozen = {one.dtype for name, one in built.module.named_parameters() if "lora_" not in name}
+    frozen = {weight.dtype for name, weight in built.module.named_parameters() if "lora_" not in name}
     before = adapters(built)
-    assert frozen == {torch.bfloat16} and {one.dtype for one in before.values()} == {torch.float32}
+    assert frozen == {torch.bfloat16} and {weight.dtype for weight in before.values()} == {torch.float32}
     # The first update changes B alone, which is zero: A has no gradient until then.
     update(built)
     update(built)
@@ -95,9 +94,9 @@ def test_adapters_gathered_by_layer_equal_adapters_gathered_at_once() -> None:
 
 def test_rotary_frequencies_equal_those_of_the_fp32_model() -> None:
     expected = frequencies(AutoModelForImageTextToText.from_pretrained(MODEL))
-    found = frequencies(engine().module)
-    assert len(found) == len(expected) > 2
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    actual = frequencies(engine().module)
+    assert len(actual) == len(expected) > 2
+    assert all(torch.equal(actual[name], expected[name]) for name in expected)
 
 
 def test_unpatched_adapters_are_still_cast_and_most_weights_of_a_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,10 +106,10 @@ def test_unpatched_adapters_are_still_cast_and_most_weights_of_a_do_not_change(m
     update(built)
     update(built)
     after = adapters(built)
-    assert {one.dtype for one in after.values()} == {torch.bfloat16}
+    assert {weight.dtype for weight in after.values()} == {torch.bfloat16}
     assert all((after[name] != before[name]).float().mean() < 0.5 for name in before if "lora_A" in name)
 
 
 def test_unpatched_rotary_frequencies_are_still_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FSDPEngine, "_build_module", FSDPEngine._build_module.__wrapped__)
-    assert {one.dtype for one in frequencies(engine().module).values()} == {torch.bfloat16}
+    assert {buffer.dtype for buffer in frequencies(engine().module).values()} == {torch.bfloat16}

@@ -1,4 +1,4 @@
-"""Weights reach every replica unchanged over gloo, as veRL's CheckpointEngineManager asks for it."""
+"""Weights reach every replica unchanged over gloo, with the calls of veRL's CheckpointEngineManager."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ WEIGHTS = {
 
 
 def engines(senders: int, receivers: int) -> list[GlooCheckpointEngine]:
-    """The engines of the ranks of a trainer, then those of the ranks of its replicas."""
+    """Return the engines of the trainer's ranks, followed by those of the replicas' ranks."""
     return [
         CheckpointEngineRegistry.new("gloo", bucket_size=1, is_master=number == 0)
         for number in range(senders + receivers)
@@ -28,7 +28,7 @@ def engines(senders: int, receivers: int) -> list[GlooCheckpointEngine]:
 
 
 def transfer(ranks: list[GlooCheckpointEngine], senders: int) -> list[dict[str, torch.Tensor] | None]:
-    """What the replicas get of the weights that all ranks of the trainer have gathered."""
+    """Send the weights, which every rank of the trainer has gathered. Returns what each replica received."""
     metadata = [engine.prepare() for engine in ranks]
     sending, receiving = GlooCheckpointEngine.build_topology(senders, len(ranks) - senders, metadata)
     arguments = [
@@ -53,7 +53,7 @@ def transfer(ranks: list[GlooCheckpointEngine], senders: int) -> list[dict[str, 
 
 
 @pytest.mark.parametrize(("senders", "receivers"), [(1, 1), (2, 3)])
-def test_every_replica_gets_every_weight_bit_by_bit_and_every_time(senders: int, receivers: int) -> None:
+def test_every_replica_gets_identical_weights_in_every_transfer(senders: int, receivers: int) -> None:
     ranks = engines(senders, receivers)
     for received in transfer(ranks, senders) + transfer(ranks, senders):
         assert received is not None and list(received) == list(WEIGHTS)

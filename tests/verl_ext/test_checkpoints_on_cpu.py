@@ -1,4 +1,4 @@
-"""A run resumes from its last whole checkpoint, whatever a kill has left of the others and of the tracker."""
+"""A run resumes from its last whole checkpoint, whatever a kill left of later ones and of the tracker file."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,7 +71,7 @@ def test_an_asynchronous_save_is_refused(tmp_path: Path) -> None:
 def test_a_restart_keeps_no_more_checkpoints_than_configured(tmp_path: Path) -> None:
     trainer = SimpleNamespace(config=OmegaConf.create({"trainer": {"max_actor_ckpt_to_keep": 2}}))
     for step in (5, 10, 15, 100):
-        # veRL's own list of what to remove is empty after a start.
+        # veRL's list of checkpoints to remove is empty after a restart.
         (checkpoint_of(tmp_path, step) / "actor").mkdir(parents=True)
         CheckpointMarker().on_save(trainer=trainer, global_step=step, checkpoint_dir=str(checkpoint_of(tmp_path, step)))
     assert whole_steps(tmp_path) == [15, 100]
@@ -79,21 +79,21 @@ def test_a_restart_keeps_no_more_checkpoints_than_configured(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("limit", "left"), [(1, [10]), (2, [5, 10]), (9, [1, 5, 10]), (None, [1, 5, 10]), (0, [1, 5, 10])]
+    ("limit", "remaining"), [(1, [10]), (2, [5, 10]), (9, [1, 5, 10]), (None, [1, 5, 10]), (0, [1, 5, 10])]
 )
 def test_pruning_keeps_the_last_whole_checkpoints_and_the_best_weights(
-    tmp_path: Path, limit: int | None, left: list[int]
+    tmp_path: Path, limit: int | None, remaining: list[int]
 ) -> None:
     for step in (1, 5, 10):
         save(tmp_path, step)
         (checkpoint_of(tmp_path, step) / "actor" / "model.pt").write_text(str(step))
     save(tmp_path, 15, whole=False)
-    # As veRL leaves a checkpoint whose actor it has removed, and a kill one that it cut off.
+    # A kill cut off the save of step 3; veRL has removed the actor of step 4.
     save(tmp_path, 3, whole=False)
     (checkpoint_of(tmp_path, 4)).mkdir()
     keep(tmp_path, [1])
     prune(tmp_path, limit)
-    assert whole_steps(tmp_path) == left
+    assert whole_steps(tmp_path) == remaining
     kept = kept_checkpoint(tmp_path, 1)
     assert kept is not None and (kept / "actor" / "model.pt").read_text() == "1"
     assert checkpoint_of(tmp_path, 15).is_dir()

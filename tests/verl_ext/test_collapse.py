@@ -1,4 +1,4 @@
-"""A collapse is a fall of held-out accuracy beyond noise under a rising majority ratio, and nothing else is one."""
+"""A collapse is a fall of held-out accuracy beyond noise while the majority ratio rises, and nothing else."""
 
 import json
 import random
@@ -19,9 +19,9 @@ FLAT = {step: 0.5 + 0.02 * (-1) ** step for step in range(1, 21)}
 FALLING = {step: 0.9 - 0.02 * step for step in range(1, 21)}
 
 
-def validation(right: int, of: int = 100) -> dict[str, float]:
-    """The first `right` of 100 questions are answered right."""
-    return {f"q{number:03}": float(number < right) for number in range(of)}
+def validation(right: int, total: int = 100) -> dict[str, float]:
+    """Return a validation in which the first `right` of `total` questions are answered correctly."""
+    return {f"q{number:03}": float(number < right) for number in range(total)}
 
 
 COLLAPSING = {0: validation(50), 5: validation(80), 10: validation(79), 15: validation(60), 20: validation(40)}
@@ -57,7 +57,7 @@ def test_a_majority_ratio_near_one_counts_as_rising() -> None:
 
 
 def test_one_bad_validation_is_forgiven_but_two_in_a_row_are_not() -> None:
-    up_to_15 = {step: one for step, one in COLLAPSING.items() if step <= 15}
+    up_to_15 = {step: scores for step, scores in COLLAPSING.items() if step <= 15}
     assert find_collapse(RISING, up_to_15, RULE) is None
     assert find_collapse(RISING, up_to_15, CollapseRule(patience=1)) is not None
     assert find_collapse(RISING, COLLAPSING | {15: validation(79)}, RULE) is None
@@ -71,7 +71,7 @@ def test_a_constant_series_is_no_collapse(ratios: dict[int, float], right: list[
 
 @given(ratios, st.lists(st.integers(0, 100), min_size=2, max_size=5).map(sorted), rules)
 def test_an_improving_series_is_no_collapse(ratios: dict[int, float], right: list[int], rule: CollapseRule) -> None:
-    validations = {5 * number: validation(one) for number, one in enumerate(right)}
+    validations = {5 * number: validation(count) for number, count in enumerate(right)}
     assert find_collapse(ratios, validations, rule) is None
 
 
@@ -79,13 +79,13 @@ def test_an_improving_series_is_no_collapse(ratios: dict[int, float], right: lis
 def test_the_order_of_questions_and_of_validations_does_not_matter(
     ratios: dict[int, float], series: list[list[float]], rule: CollapseRule, chance: random.Random
 ) -> None:
-    named = {5 * number: {f"q{one}": value for one, value in enumerate(right)} for number, right in enumerate(series)}
+    named = {5 * step: {f"q{index}": value for index, value in enumerate(right)} for step, right in enumerate(series)}
 
     def shuffled(validations: dict) -> dict:
         return dict(chance.sample(list(validations.items()), len(validations)))
 
     assert find_collapse(ratios, named, rule) == find_collapse(
-        shuffled(ratios), shuffled({step: shuffled(one) for step, one in named.items()}), rule
+        shuffled(ratios), shuffled({step: shuffled(scores) for step, scores in named.items()}), rule
     )
 
 
@@ -93,7 +93,7 @@ def test_the_order_of_questions_and_of_validations_does_not_matter(
 def test_a_loss_of_25_points_is_detected_after_any_number_of_validations(right: int, before: int) -> None:
     validations = {step: validation(right) for step in range(before)}
     validations |= {before: validation(right - 25), before + 1: validation(right - 30)}
-    assert find_collapse(RISING, {5 * step // 2: one for step, one in validations.items()}, RULE) is not None
+    assert find_collapse(RISING, {5 * step // 2: scores for step, scores in validations.items()}, RULE) is not None
 
 
 def test_only_common_questions_are_compared() -> None:
@@ -125,26 +125,26 @@ def test_a_wobbling_policy_gets_more_tolerance_and_learning_is_not_wobble() -> N
 
 
 def test_wobble_estimates_the_variance_of_the_policy_between_validations() -> None:
-    chance, found = random.Random(0), []
+    chance, estimates = random.Random(0), []
     for _ in range(40):
         ability = {f"q{number}": chance.uniform(0.3, 0.7) for number in range(400)}
         course = [chance.gauss(0, 0.05) for _ in range(12)]
-        found.append(
+        estimates.append(
             wobble(
                 {
-                    step: {one: float(chance.random() < right + shift) for one, right in ability.items()}
+                    step: {question: float(chance.random() < right + shift) for question, right in ability.items()}
                     for step, shift in enumerate(course)
                 }
             )
         )
-    assert sum(found) / len(found) == pytest.approx(0.05**2, rel=0.2)
+    assert sum(estimates) / len(estimates) == pytest.approx(0.05**2, rel=0.2)
 
 
 def test_a_sudden_collapse_is_not_taken_for_wobble() -> None:
     ratios = {step: min(0.98, 0.4 + 0.04 * step) for step in range(1, 41)}
     falling = {5 * number: validation(right) for number, right in enumerate([60, 48, 35, 32, 32])}
     assert find_collapse(ratios, falling) is not None
-    # It still is one when the first fall did not count yet.
+    # The same if the first fall is too small to count.
     assert find_collapse(ratios, {5 * number: validation(right) for number, right in enumerate([60, 56, 36, 32, 32])})
 
 
@@ -178,17 +178,17 @@ def test_an_invalid_rule_is_refused(settings: dict[str, object], message: str) -
 
 
 def test_a_run_that_changes_only_by_chance_is_not_stopped() -> None:
-    # benchmarks/collapse_alarm.py says how often it is.
+    # benchmarks/collapse_alarm.py measures how often it is.
     chance = random.Random(1)
     ability = {f"q{number}": chance.betavariate(2, 1) for number in range(256)}
     validations: dict[int, dict[str, float]] = {}
     for step in range(0, 250, 5):
         validations[step] = {question: float(chance.random() < right) for question, right in ability.items()}
-        risen = {one: 0.5 + 0.001 * one for one in range(1, step + 1)}
+        risen = {past: 0.5 + 0.001 * past for past in range(1, step + 1)}
         assert find_collapse(risen, validations) is None
 
 
-# The history in its file.
+# The history file.
 
 
 def test_a_history_reads_back_what_was_added(tmp_path: Path) -> None:
@@ -197,9 +197,9 @@ def test_a_history_reads_back_what_was_added(tmp_path: Path) -> None:
     history.add_validation(0, {"a": [1.0, 0.0]})
     history.add_validation(0, {"b": [0.0, 0.0]})
     history.add_majority_ratio(1, 0.5)
-    for one in (history, History(history.file)):
-        assert one.majority_ratios == {1: 0.5} and one.validations == {0: {"a": [1.0, 0.0], "b": [0.0, 0.0]}}
-        assert one.measures() == {"accuracy": {0: {"a": 0.5, "b": 0.0}}, "pass@2": {0: {"a": 1.0, "b": 0.0}}}
+    for copy in (history, History(history.file)):
+        assert copy.majority_ratios == {1: 0.5} and copy.validations == {0: {"a": [1.0, 0.0], "b": [0.0, 0.0]}}
+        assert copy.measures() == {"accuracy": {0: {"a": 0.5, "b": 0.0}}, "pass@2": {0: {"a": 1.0, "b": 0.0}}}
 
 
 def test_a_truncated_last_line_is_ignored(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def remove(folder: Path, step: int) -> None:
 
 
 def run(alarm: CollapseAlarm, folder: Path, first: int, last: int, keep: int = 2) -> None:
-    """Steps as veRL makes them: train, save, validate every fifth one; the oldest checkpoints go."""
+    """Run steps like veRL: train, save, validate every fifth step, and remove the oldest checkpoints."""
     for step in range(first, last + 1):
         alarm.before_training(step)
         alarm.trained(step, RISING[step])
@@ -284,9 +284,9 @@ def test_a_collapse_ends_training_and_keeps_the_best_weights(tmp_path: Path) -> 
     assert after.find_collapse() == alarm.find_collapse() and after.best_step("accuracy") == 5
 
 
-def test_a_killed_and_resumed_run_is_stopped_all_the_same(tmp_path: Path) -> None:
+def test_a_killed_and_resumed_run_is_still_stopped(tmp_path: Path) -> None:
     run(alarm_in(tmp_path), tmp_path, 1, 12)
-    # Its last step was not saved, veRL goes on from the one before.
+    # The last step was not saved: veRL resumes from step 11.
     remove(tmp_path, 12)
     resumed = alarm_in(tmp_path)
     run(resumed, tmp_path, 12, 20)
@@ -309,7 +309,7 @@ def test_a_disabled_alarm_records_but_keeps_no_policy(tmp_path: Path) -> None:
     run(alarm, tmp_path, 1, 20)
     alarm.before_training(21)
     assert alarm.find_collapse() is None and not kept(tmp_path)
-    # It is there for whoever asks later.
+    # An alarm that reads the history later finds the collapse.
     assert alarm_in(tmp_path).find_collapse() is not None
 
 

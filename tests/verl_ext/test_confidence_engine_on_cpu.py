@@ -18,15 +18,15 @@ IS_PACKED = pytest.mark.parametrize("is_packed", [False, True], ids=["padded", "
 
 
 def sequences() -> list[torch.Tensor]:
-    """The logits of each sequence, (tokens, vocabulary)."""
+    """Return the logits of each sequence, (tokens, vocabulary)."""
     torch.manual_seed(0)
     return [torch.randn(length, VOCABULARY) for length in LENGTHS]
 
 
 def outputs(engine_class: type[FSDPEngineWithLMHead], is_packed: bool, **fields: Any) -> dict[str, torch.Tensor]:
-    """What an engine makes of these logits, without a model."""
+    """Return the outputs of an engine for the logits of `sequences`, without a model."""
     engine: Any = object.__new__(engine_class)
-    # Two tokens at a time: no sequence is a multiple.
+    # Chunks of two tokens do not divide the sequences evenly.
     engine.engine_config = SimpleNamespace(
         entropy_from_logits_chunk_size=2, entropy_checkpointing=False, entropy_from_logits_with_chunking=False
     )
@@ -45,39 +45,39 @@ def outputs(engine_class: type[FSDPEngineWithLMHead], is_packed: bool, **fields:
     else:
         logits = torch.nn.utils.rnn.pad_sequence(sequences(), batch_first=True)
         arguments = {"temperature": TEMPERATURES}
-    given = {**arguments, "input_ids_rmpad_rolled": rolled, "temperature_is_one": False}
-    made: dict[str, torch.Tensor] = engine.prepare_model_outputs(SimpleNamespace(logits=logits), given, batch, None)
-    return made
+    arguments |= {"input_ids_rmpad_rolled": rolled, "temperature_is_one": False}
+    result: dict[str, torch.Tensor] = engine.prepare_model_outputs(
+        SimpleNamespace(logits=logits), arguments, batch, None
+    )
+    return result
 
 
 @IS_PACKED
 def test_self_certainty_is_the_divergence_of_the_uniform_distribution_from_the_policys(is_packed: bool) -> None:
-    found = outputs(ConfidenceFSDPEngineWithLMHead, is_packed, calculate_self_certainty=True)["self_certainty"]
+    values = outputs(ConfidenceFSDPEngineWithLMHead, is_packed, calculate_self_certainty=True)["self_certainty"]
     uniform = torch.full((VOCABULARY,), 1 / VOCABULARY)
-    for row, logits, temperature in zip(found.unbind(), sequences(), TEMPERATURES, strict=True):
+    for row, logits, temperature in zip(values.unbind(), sequences(), TEMPERATURES, strict=True):
         log_p = torch.log_softmax(logits / temperature, dim=-1)
         divergence = (uniform * (uniform.log() - log_p)).sum(dim=-1)
-        # The authors leave out the constant.
+        # Like the authors' code, ours leaves out the constant.
         assert torch.allclose(row - torch.log(torch.tensor(float(VOCABULARY))), divergence, atol=1e-5)
 
 
 @IS_PACKED
 def test_all_other_outputs_equal_those_of_verls_engine(is_packed: bool) -> None:
-    theirs = outputs(FSDPEngineWithLMHead, is_packed)
-    asked = outputs(ConfidenceFSDPEngineWithLMHead, is_packed, calculate_self_certainty=True)
-    assert (
-        outputs(ConfidenceFSDPEngineWithLMHead, is_packed).keys() == theirs.keys() == asked.keys() - {"self_certainty"}
-    )
-    for name, tensor in theirs.items():
-        assert torch.equal(asked[name].values(), tensor.values())
+    verls = outputs(FSDPEngineWithLMHead, is_packed)
+    ours = outputs(ConfidenceFSDPEngineWithLMHead, is_packed, calculate_self_certainty=True)
+    assert outputs(ConfidenceFSDPEngineWithLMHead, is_packed).keys() == verls.keys() == ours.keys() - {"self_certainty"}
+    for name, tensor in verls.items():
+        assert torch.equal(ours[name].values(), tensor.values())
 
 
 def test_half_precision_logits_are_computed_in_fp32_without_gradient() -> None:
     logits = torch.randn(5, 1000, dtype=torch.bfloat16, requires_grad=True)
-    found = self_certainty(logits, torch.ones(5), rows=2)
+    values = self_certainty(logits, torch.ones(5), rows=2)
     exact = torch.logsumexp(logits.double(), dim=-1) - logits.double().mean(dim=-1)
-    assert found.dtype == torch.float32 and not found.requires_grad
-    assert torch.allclose(found.double(), exact, atol=1e-5)
+    assert values.dtype == torch.float32 and not values.requires_grad
+    assert torch.allclose(values.double(), exact, atol=1e-5)
 
 
 @pytest.mark.parametrize(("device", "vendor"), [("cuda", "nvidia"), ("cuda", "amd"), ("cpu", "cpu")])

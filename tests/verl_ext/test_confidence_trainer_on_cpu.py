@@ -1,4 +1,4 @@
-"""The trainer mode `sync_confidence` replaces rewards by those from logits before the advantages are computed."""
+"""The trainer mode `sync_confidence` replaces rewards with rewards from logits before computing advantages."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -25,9 +25,9 @@ class Batch(SimpleNamespace):
 
 
 def trainer(name: str) -> ConfidenceTrainer:
-    made = object.__new__(ConfidenceTrainer)
-    made.config = OmegaConf.create({"reward": {"reward_manager": {"name": name}}})
-    return made
+    instance = object.__new__(ConfidenceTrainer)
+    instance.config = OmegaConf.create({"reward": {"reward_manager": {"name": name}}})
+    return instance
 
 
 def test_verl_finds_the_mode_once_the_plugin_is_loaded() -> None:
@@ -35,18 +35,18 @@ def test_verl_finds_the_mode_once_the_plugin_is_loaded() -> None:
 
 
 def test_the_mean_over_sampled_tokens_is_the_reward_at_the_last_token() -> None:
-    of_tokens = torch.tensor([[1.0, 3.0, 9.0, 9.0], [0.5, 7.0, 1.5, 9.0], [2.0, 2.0, 2.0, 2.0]])
-    # The second token of the second response is that of a tool.
+    token_values = torch.tensor([[1.0, 3.0, 9.0, 9.0], [0.5, 7.0, 1.5, 9.0], [2.0, 2.0, 2.0, 2.0]])
+    # The second token of the second response comes from a tool.
     mask = torch.tensor([[1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]])
-    assert confidence_rewards(of_tokens, mask).tolist() == [[0, 2, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    assert confidence_rewards(token_values, mask).tolist() == [[0, 2, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
 
 
 @pytest.mark.parametrize(
-    ("name", "field", "of_tokens", "rewards"),
+    ("name", "field", "token_values", "rewards"),
     [
         # veRL has cut its entropies to the response.
         ("token_entropy", "entropy", nested([1.0, 3.0], [5.0], [4.0]), [[0.0, -2.0], [-5.0], [0.0]]),
-        # Of prompt and response; the value at a token is that of the distribution of the next one.
+        # Over prompt and response; the value at a token belongs to the distribution of the next token.
         (
             "self_certainty",
             "self_certainty",
@@ -56,26 +56,26 @@ def test_the_mean_over_sampled_tokens_is_the_reward_at_the_last_token() -> None:
     ],
 )
 def test_the_rewards_in_the_queue_are_replaced_before_the_advantages(
-    name: str, field: str, of_tokens: torch.Tensor, rewards: list[list[float]], monkeypatch: pytest.MonkeyPatch
+    name: str, field: str, token_values: torch.Tensor, rewards: list[list[float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = {field: of_tokens, "response_mask": nested([1, 1], [1], [1])}
+    rows = {field: token_values, "response_mask": nested([1, 1], [1], [1])}
     put: list[TensorDict] = []
     queue = SimpleNamespace(
         kv_batch_get=lambda select_fields, **_: {name: rows[name] for name in select_fields},
         kv_batch_put=lambda fields, **_: put.append(fields),
     )
     # veRL would take the reward of the only response to a prompt for its advantage.
-    given: Any = Batch(keys=["a_0_0", "a_1_0", "b_1_0"], partition_id="train")
+    batch: Any = Batch(keys=["a_0_0", "a_1_0", "b_1_0"], partition_id="train")
     monkeypatch.setattr(confidence_trainer, "tq", queue)
     monkeypatch.setattr(PPOTrainerSync, "_compute_advantage", lambda self, batch, metrics: (put[0], batch))
-    fields, passed = trainer(name)._compute_advantage(given, {})
-    assert passed is given
+    fields, passed = trainer(name)._compute_advantage(batch, {})
+    assert passed is batch
     assert [row.tolist() for row in fields["rm_scores"].unbind()] == rewards
 
 
-@pytest.mark.parametrize(("name", "asked"), [("token_entropy", None), ("self_certainty", True)])
+@pytest.mark.parametrize(("name", "flag"), [("token_entropy", None), ("self_certainty", True)])
 def test_only_the_pass_for_old_log_probabilities_computes_self_certainty(
-    name: str, asked: bool | None, monkeypatch: pytest.MonkeyPatch
+    name: str, flag: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
 
@@ -84,10 +84,10 @@ def test_only_the_pass_for_old_log_probabilities_computes_self_certainty(
         return Batch(extra_info=dict(batch.extra_info))
 
     monkeypatch.setattr(PPOTrainerSync, "_compute_old_log_prob", compute)
-    given: Any = Batch(extra_info={"temperature": 1.0})
-    computed = trainer(name)._compute_old_log_prob(given, {})
-    assert seen == [asked]
-    assert given.extra_info == computed.extra_info == {"temperature": 1.0}
+    batch: Any = Batch(extra_info={"temperature": 1.0})
+    computed = trainer(name)._compute_old_log_prob(batch, {})
+    assert seen == [flag]
+    assert batch.extra_info == computed.extra_info == {"temperature": 1.0}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Text in a row is shown to the model as characters, whatever a trainer or a tokenizer would make of it."""
+"""The model sees the text of a row as characters, even where a trainer or tokenizer would interpret it."""
 
 import pytest
 from hypothesis import given
@@ -12,14 +12,14 @@ TOKENS = control_tokens(TOKENIZER)
 PIECES = st.lists(st.sampled_from([*MEDIA, *TOKENS, "<", "|>", "im_end", " ", "what ?", "<|", "image"])).map("".join)
 
 
-def test_the_tokens_are_those_of_the_tokenizer() -> None:
+def test_the_tokens_come_from_the_tokenizer() -> None:
     assert {"<|im_end|>", "<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<unk>"} <= set(TOKENS)
 
 
 @given(PIECES)
-def test_no_token_and_no_place_of_a_medium_is_left_in_an_escaped_text(text: str) -> None:
+def test_escaped_text_has_no_control_token_and_no_media_placeholder(text: str) -> None:
     plain = escaped(text, TOKENS)
-    assert not any(one in plain for one in (*MEDIA, *TOKENS))
+    assert not any(marker in plain for marker in (*MEDIA, *TOKENS))
     unknown = TOKENIZER.convert_tokens_to_ids("<unk>")
     assert set(TOKENIZER(plain, add_special_tokens=False)["input_ids"]).isdisjoint(
         set(TOKENIZER.convert_tokens_to_ids(list(TOKENS))) - {unknown}
@@ -28,20 +28,20 @@ def test_no_token_and_no_place_of_a_medium_is_left_in_an_escaped_text(text: str)
 
 
 @given(PIECES)
-def test_nothing_but_spaces_is_added_and_other_text_is_left_alone(text: str) -> None:
+def test_escaping_adds_only_spaces_and_leaves_other_text_alone(text: str) -> None:
     assert escaped(text, TOKENS).replace(" ", "") == text.replace(" ", "")
     if not control_texts(text, TOKENS) and "<image>" not in text:
         assert escaped(text, TOKENS) == text
 
 
 @given(PIECES, st.integers(0, 3))
-def test_a_message_has_a_place_for_each_image_and_no_other(text: str, images: int) -> None:
+def test_a_message_has_one_placeholder_per_image_and_no_other(text: str, images: int) -> None:
     (message,) = plain_messages([{"role": "user", "content": text}], images, TOKENS)
     assert message["content"].count("<image>") == images
-    assert not any(one in message["content"] for one in ("<video>", "<audio>", *TOKENS))
+    assert not any(marker in message["content"] for marker in ("<video>", "<audio>", *TOKENS))
 
 
-def test_the_first_places_are_those_of_the_images_and_missing_ones_come_before_the_question() -> None:
+def test_the_first_placeholders_mark_images_and_missing_ones_are_prepended_to_the_question() -> None:
     messages = [
         {"role": "system", "content": "look at <image>"},
         {"role": "user", "content": "<image> has a <image> tag"},
@@ -53,5 +53,5 @@ def test_the_first_places_are_those_of_the_images_and_missing_ones_come_before_t
 
 
 @pytest.mark.parametrize("text", ["a < b | c > d", "|x| < 3", "<a|b>", "<image1>", "<b>bold</b>", "x<y>z"])
-def test_what_is_no_control_text_is_not_taken_for_it(text: str) -> None:
+def test_other_text_is_not_taken_for_control_text(text: str) -> None:
     assert control_texts(text) == [] and escaped(text) == text

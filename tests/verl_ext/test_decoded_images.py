@@ -1,4 +1,4 @@
-"""What is decoded is what a person sees, for every way in which files store it otherwise."""
+"""Decoded images look as in an image viewer, however their file stores them."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ WHITE, BLACK, RED = (255, 255, 255), (0, 0, 0), (255, 0, 0)
 SIZE = (40, 30)
 
 
-# `drawing()` as `heif-enc -q 50` of libheif 1.15 writes it: what phones take.
+# `drawing()` in the format of phone photos, by `heif-enc -q 50` of libheif 1.15.
 HEIC = base64.b64decode(
     "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAa1tZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAAA5waXRt"
     "AAAAAAACAAAAEGlkYXQAAAAAACgAHgAAADhpbG9jAQAAAERAAAIAAQAAAAAAAAHRAAEAAAAAAAAAcQACAAEAAAAAAAAAAQAAAAAAAAAIAAAA"
@@ -44,31 +44,31 @@ def drawing(mode: str = "RGB") -> Image.Image:
     return image.convert(mode)
 
 
-def line_on_nothing() -> Image.Image:
-    """A black bar on what is transparent, and black beneath."""
+def bar_on_transparency() -> Image.Image:
+    """A black bar on a transparent background, which is black, too, without its alpha channel."""
     image = Image.new("RGBA", SIZE, (0, 0, 0, 0))
     image.paste((0, 0, 0, 255), (10, 10, 30, 20))
     return image
 
 
 def png(width: int, height: int, bits: int, colour_type: int, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of any bit depth, which Pillow reads and does not write."""
+    """Encode a PNG of any bit depth, which Pillow can read but not write."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
     header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
-    content = b"".join(chunk(*one) for one in (*chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")))
+    content = b"".join(chunk(*part) for part in (*chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + content
 
 
-def shown(encoded: bytes, *at: tuple[int, int]) -> list[object]:
+def shown(encoded: bytes, *places: tuple[int, int]) -> list[object]:
     image = decode(encoded).image
     assert image.mode == "RGB" and not image.info and shown_size(encoded) == image.size
-    return [image.getpixel(place) for place in at]
+    return [image.getpixel(place) for place in places]
 
 
-# How an image that is stored is turned for the eye, by its EXIF orientation.
+# Per EXIF orientation: how a viewer turns the stored image.
 TURNED: dict[int, Callable[[Image.Image], Image.Image]] = {
     1: lambda image: image,
     2: lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
@@ -97,7 +97,7 @@ def test_the_orientation_of_the_camera_is_applied(orientation: int, form: str) -
     assert sorted(stored_size(encoded)) == sorted(expected.size) and shown_size(encoded) == expected.size
 
 
-def test_metadata_that_is_damaged_is_ignored_and_named() -> None:
+def test_damaged_metadata_is_ignored_and_reported() -> None:
     decoded = decode(encode(drawing(), exif=b"Exif\x00\x00no TIFF header at all"))
     assert decoded.image.tobytes() == drawing().tobytes() and decoded.changes == ("metadata",)
 
@@ -110,28 +110,28 @@ def test_metadata_that_is_damaged_is_ignored_and_named() -> None:
         ("PA", "TIFF"),
     ],
 )
-def test_what_is_transparent_is_white(mode: str, form: str) -> None:
-    image = line_on_nothing()
+def test_transparent_pixels_are_white(mode: str, form: str) -> None:
+    image = bar_on_transparency()
     image = image.convert("RGBA").quantize(8).convert("PA") if mode == "PA" else image.convert(mode)
     encoded = encode(image, form, **({"lossless": True} if form == "WEBP" else {}))
     assert shown(encoded, (1, 1), (20, 15)) == [WHITE, pytest.approx(BLACK, abs=4)]
     assert decode(encoded).changes == ("transparency",)
 
 
-def test_half_transparent_is_half_white() -> None:
+def test_half_transparent_black_is_grey() -> None:
     half = Image.new("LA", SIZE, (0, 128))
     assert shown(encode(half), (1, 1)) == [(127, 127, 127)]
 
 
-def test_a_palette_may_be_transparent_in_part() -> None:
+def test_some_colours_of_a_palette_may_be_transparent() -> None:
     image = Image.new("P", SIZE, 0)
     image.putpalette([0, 0, 0, 255, 0, 0, 0, 0, 0])
     image.paste(1, (0, 0, 10, 10))
     image.paste(2, (10, 0, 20, 10))
-    one = encode(image, transparency=0)
-    assert shown(one, (30, 20), (5, 5), (15, 5)) == [WHITE, RED, BLACK]
-    each = encode(image, transparency=bytes([0, 255, 51]))
-    assert shown(each, (30, 20), (5, 5), (15, 5)) == [WHITE, RED, (204, 204, 204)]
+    single = encode(image, transparency=0)
+    assert shown(single, (30, 20), (5, 5), (15, 5)) == [WHITE, RED, BLACK]
+    graded = encode(image, transparency=bytes([0, 255, 51]))
+    assert shown(graded, (30, 20), (5, 5), (15, 5)) == [WHITE, RED, (204, 204, 204)]
     assert shown(encode(image, "GIF", transparency=0), (30, 20), (5, 5)) == [WHITE, RED]
 
 
@@ -158,7 +158,7 @@ def test_a_png_may_declare_one_colour_transparent(kind: str) -> None:
     assert "transparency" in decode(encoded).changes
 
 
-def test_an_alpha_channel_that_hides_nothing_changes_nothing() -> None:
+def test_an_opaque_alpha_channel_changes_nothing() -> None:
     assert decode(encode(drawing("RGBA"))).changes == ()
 
 
@@ -180,7 +180,7 @@ def test_lab_and_ycbcr_are_shown_in_their_colours() -> None:
         assert decode(encoded).changes == changes
 
 
-def grey_of_16_bits(form: str) -> bytes:
+def grey_16_bit(form: str) -> bytes:
     image = Image.new("I;16", (3, 1))
     for place, value in enumerate((0, 0x8000, 0xFFFF)):
         image.putpixel((place, 0), value)
@@ -190,8 +190,8 @@ def grey_of_16_bits(form: str) -> bytes:
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "JPEG2000", "PGM"])
-def test_grey_of_16_bits_is_scaled_and_not_cut_off(form: str) -> None:
-    encoded = grey_of_16_bits(form)
+def test_16_bit_grey_is_scaled_and_not_clipped(form: str) -> None:
+    encoded = grey_16_bit(form)
     assert shown(encoded, (0, 0), (1, 0), (2, 0)) == [BLACK, (128, 128, 128), WHITE]
     assert decode(encoded).changes == ("16 bits",)
 
@@ -202,14 +202,14 @@ def test_zero_is_white_in_a_tiff_that_says_so() -> None:
     assert shown(encoded, (1, 1)) == [WHITE]
 
 
-def test_colours_of_16_bits_keep_their_range() -> None:
+def test_16_bit_colours_keep_their_range() -> None:
     encoded = png(2, 1, 16, 2, b"\x00" + struct.pack(">6H", 0xFFFF, 0x8000, 0, 0x00FF, 0xFFFF, 0xFFFF))
     assert shown(encoded, (0, 0), (1, 0)) == [(255, 128, 0), pytest.approx((1, 255, 255), abs=1)]
     assert decode(encoded).changes == ("16 bits",)
 
 
 @pytest.mark.parametrize("mode", ["F", "I"])
-def test_numbers_without_a_range_are_refused_by_name(mode: str) -> None:
+def test_modes_without_a_known_value_range_are_refused(mode: str) -> None:
     with pytest.raises(ImageError, match="without a known black") as caught:
         decode(encode(Image.new(mode, SIZE), "TIFF"))
     assert caught.value.kind == "image mode"
@@ -222,7 +222,7 @@ def test_fewer_colours_are_no_change(mode: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["PNG", "GIF", "WEBP", "TIFF", "MPO", "AVIF"])
-def test_of_several_frames_the_first_is_shown(form: str) -> None:
+def test_the_first_of_several_frames_is_shown(form: str) -> None:
     lossless = {"lossless": True} if form == "WEBP" else {}
     others = [Image.new("RGB", SIZE, "blue"), Image.new("RGB", SIZE, "lime")]
     encoded = encode(Image.new("RGB", SIZE, "red"), form, save_all=True, append_images=others, **lossless)
@@ -230,7 +230,7 @@ def test_of_several_frames_the_first_is_shown(form: str) -> None:
     assert decode(encoded).changes == ("first of several frames",)
 
 
-def test_beside_a_first_frame_that_is_smaller_nothing_is_shown() -> None:
+def test_the_canvas_around_a_smaller_first_frame_is_white() -> None:
     gif = bytearray(encode(Image.new("P", (4, 4), 0), "GIF"))
     gif[6:10] = struct.pack("<HH", 12, 8)
     assert shown(bytes(gif), (1, 1), (10, 6)) == [BLACK, WHITE]
@@ -242,20 +242,20 @@ def test_an_embedded_colour_profile_is_applied_unless_it_is_srgb_or_damaged() ->
     assert decode(encode(drawing(), icc_profile=srgb)).changes == ()
     damaged = decode(encode(drawing(), icc_profile=b"no profile"))
     assert damaged.changes == ("metadata",) and damaged.image.tobytes() == plain
-    # A linear profile by another name: its primaries are those of sRGB, so that only what is grey differs.
+    # sRGB under another name is applied, and leaves its red unchanged.
     other = decode(encode(drawing(), icc_profile=srgb.replace(b"s\0R\0G\0B", b"x\0R\0G\0B").replace(b"sRGB", b"xRGB")))
     assert other.changes == ("colour profile",)
     assert other.image.getpixel((35, 25)) == pytest.approx(RED, abs=3)
 
 
-def test_what_a_phone_writes_is_read() -> None:
+def test_formats_of_phones_are_read() -> None:
     assert {".heic", ".heif", ".avif", ".jfif", ".jp2", ".ppm", ".mpo", ".jpg", ".png", ".webp"} <= suffixes()
     assert not {".pdf", ".eps", ".ps", ".fits", ".mpg", ".mpeg", ".svg", ".mov", ".emf", ".h5"} & suffixes()
     assert "EPS" not in FORMATS
     assert shown(HEIC, (5, 5), (35, 5), (35, 25)) == [pytest.approx(colour, abs=12) for colour in (BLACK, WHITE, RED)]
 
 
-def test_a_document_is_no_image_even_where_pillow_could_run_it() -> None:
+def test_postscript_is_refused_although_pillow_could_run_it() -> None:
     with pytest.raises(ImageError, match="not an image") as caught:
         decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 30\n%%EndComments\nshowpage\n")
     assert caught.value.kind == "unreadable image"
@@ -278,7 +278,7 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded() -> None:
 
 
 @given(st.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "JPEG2000"]), st.data())
-def test_damage_ends_in_an_image_or_in_the_one_error(form: str, data: st.DataObject) -> None:
+def test_a_damaged_file_gives_an_image_or_an_image_error(form: str, data: st.DataObject) -> None:
     encoded = bytearray(encode(drawing(), form))
     for _ in range(data.draw(st.integers(1, 4))):
         encoded[data.draw(st.integers(0, len(encoded) - 1))] = data.draw(st.integers(0, 255))

@@ -19,7 +19,7 @@ MODULES = [
 
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_of_a_module_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # What an example registers is not there for other tests.
+    # Hide from other tests what an example registers.
     monkeypatch.setattr(REWARDS, "_entries", {**REWARDS})
     result = doctest.testmod(import_module(name))
     assert result.attempted and not result.failed

@@ -1,4 +1,4 @@
-"""EVOL-RL rewards the majority, and within majority and minority what is unlike the other responses."""
+"""EVOL-RL rewards the majority, and within majority and minority the novel responses."""
 
 import numpy as np
 import pytest

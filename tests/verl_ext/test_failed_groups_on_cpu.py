@@ -1,4 +1,4 @@
-"""A response, reward worker or transfer queue that fails costs its group, and never hangs it."""
+"""A failing response, reward worker or transfer queue fails its group instead of hanging it."""
 
 import asyncio
 from typing import Any

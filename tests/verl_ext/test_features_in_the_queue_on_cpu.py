@@ -1,6 +1,6 @@
-"""Image features leave veRL's own transfer queue together with the rows of their prompt, whatever samples them.
+"""Image features leave veRL's transfer queue together with the rows of their prompt.
 
-veRL's ReplayBuffer and queue run as they are; the agent loop worker is replaced by what it puts.
+veRL's ReplayBuffer and queue are real; the tests put what the agent loop worker would put.
 """
 
 import asyncio
@@ -34,18 +34,18 @@ def queue() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def is_empty(queue: None) -> Iterator[None]:
     yield
-    assert held() == (0, 0)
+    assert queued() == (0, 0)
 
 
-def held() -> tuple[int, int]:
-    """The numbers of rows of responses, and of prompts with features, in the queue."""
+def queued() -> tuple[int, int]:
+    """Return the numbers of response rows and of prompts with features in the queue."""
     tags = tq.kv_list() or {}
     rows = sum("_" in key for partition in ("train", "val") for key in tags.get(partition, {}))
     return rows, len(tags.get(PARTITION, {}))
 
 
 def submit(*uids: str, partition_id: str = "train") -> None:
-    """Put what the trainer puts for prompts that it sends to the agent loop workers."""
+    """Put what the trainer puts for new prompts."""
     tags = [{"is_prompt": True, "status": "running", "global_steps": 1} for _ in uids]
     tq.kv_batch_put(keys=list(uids), partition_id=partition_id, tags=tags)
 
@@ -82,7 +82,7 @@ def buffer(refill: Callable[[int], Any] | None = None, **settings: Any) -> Repla
 
 
 def end_step(batch: tq.KVBatchMeta) -> None:
-    """What `PPOTrainer.fit` does when the update of a step, its checkpoint and its metrics are done."""
+    """Clear the batch as `PPOTrainer.fit` does at the end of a step."""
     tq.kv_clear(keys=batch.keys, partition_id=batch.partition_id)
 
 
@@ -92,16 +92,16 @@ def test_features_stay_until_the_end_of_their_step() -> None:
         finish(f"a{step}", 1.0, 0.0)
         finish(f"b{step}", 1.0, 0.0)
         batch, _ = buffer().sample(global_steps=step, partition_id="train", batch_size=2)
-        assert held() == (4, 2)
+        assert queued() == (4, 2)
         end_step(batch)
-        assert held() == (0, 0)
+        assert queued() == (0, 0)
 
 
 def test_features_of_filtered_and_discarded_groups_are_removed() -> None:
     seen: list[tuple[int, int]] = []
 
     def refill(count: int) -> None:
-        seen.append(held())
+        seen.append(queued())
         uids = [f"refill{len(seen)}{number}" for number in range(count)]
         submit(*uids)
         for uid in uids:
@@ -115,7 +115,7 @@ def test_features_of_filtered_and_discarded_groups_are_removed() -> None:
     batch, metrics = filtering.sample(global_steps=1, partition_id="train", batch_size=3)
     assert metrics["training/filter_groups/evicted_samples"] == 2
     assert metrics["training/filter_groups/discarded_surplus_samples"] == 2
-    assert seen == [(2, 1)] and held() == (6, 3)
+    assert seen == [(2, 1)] and queued() == (6, 3)
     end_step(batch)
 
 
@@ -124,11 +124,11 @@ def test_features_of_a_failed_group_are_removed_when_it_is_sampled_or_replaced()
     finish("failed", status="failure")
     finish("good", 1.0, 0.0)
     batch, _ = buffer().sample(global_steps=1, partition_id="train", batch_size=2)
-    assert held() == (2, 1)
+    assert queued() == (2, 1)
     end_step(batch)
 
     def refill(count: int) -> None:
-        assert count == 1 and held() == (2, 1)
+        assert count == 1 and queued() == (2, 1)
         submit("other")
         finish("other", 1.0, 0.0)
 
@@ -137,7 +137,7 @@ def test_features_of_a_failed_group_are_removed_when_it_is_sampled_or_replaced()
     finish("good", 1.0, 0.0)
     replacing = buffer(refill, sync_refill_failed_groups=True)
     batch, _ = replacing.sample(global_steps=1, partition_id="train", batch_size=2)
-    assert held() == (4, 2)
+    assert queued() == (4, 2)
     end_step(batch)
 
 
@@ -149,7 +149,7 @@ def test_validation_and_the_end_of_a_step_keep_features_of_prompts_in_flight() -
     tq.kv_put(key="v", partition_id="val", tag={"status": "finished"})
     batch, _ = buffer().sample(global_steps=1, partition_id="val", batch_size=1)
     end_step(batch)
-    assert held() == (2, 1)
+    assert queued() == (2, 1)
     tq.kv_put(key="next", partition_id="train", tag={"status": "finished"})
     batch, _ = buffer().sample(global_steps=1, partition_id="train", batch_size=1)
     features = SharedFeatures("next")

@@ -1,3 +1,5 @@
+"""Files and folders are written atomically."""
+
 from pathlib import Path
 
 import pytest
@@ -5,7 +7,7 @@ import pytest
 from verl_ext.files import replacing, sha256, write_atomically, write_json, write_json_lines
 
 
-def test_a_file_is_replaced_as_a_whole_and_its_folder_is_made(tmp_path: Path) -> None:
+def test_a_file_is_replaced_atomically_and_its_folder_is_created(tmp_path: Path) -> None:
     file = tmp_path / "new" / "a.txt"
     write_atomically(file, "one")
     write_atomically(file, b"two")
@@ -13,7 +15,7 @@ def test_a_file_is_replaced_as_a_whole_and_its_folder_is_made(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("concurrent", [False, True])
-def test_a_failure_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_path: Path, concurrent: bool) -> None:
+def test_a_failure_leaves_the_file_unchanged_and_nothing_beside_it(tmp_path: Path, concurrent: bool) -> None:
     file = tmp_path / "a.txt"
     file.write_text("before")
     with pytest.raises(RuntimeError), replacing(file, concurrent=concurrent) as temporary:
@@ -23,7 +25,7 @@ def test_a_failure_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_path: Pat
     assert file.read_text() == "before" and list(tmp_path.iterdir()) == [file]
 
 
-def test_a_folder_appears_whole_in_place_of_what_a_kill_left(tmp_path: Path) -> None:
+def test_a_folder_replaces_the_leftovers_of_a_killed_process(tmp_path: Path) -> None:
     folder, left = tmp_path / "model", tmp_path / "model.tmp"
     left.mkdir()
     (left / "of_a_killed_process").touch()
@@ -33,7 +35,7 @@ def test_a_folder_appears_whole_in_place_of_what_a_kill_left(tmp_path: Path) -> 
     assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*")] == [Path("model"), Path("model/weights")]
 
 
-def test_text_that_utf8_cannot_hold_is_written_all_the_same(tmp_path: Path) -> None:
+def test_lone_surrogates_are_replaced_or_escaped(tmp_path: Path) -> None:
     write_atomically(tmp_path / "a.md", "½ \ud835")
     assert (tmp_path / "a.md").read_text() == "½ ?"
     write_json_lines(tmp_path / "a.jsonl", ["\ud835", 1])
@@ -45,6 +47,6 @@ def test_json_is_written_with_its_final_newline(tmp_path: Path) -> None:
     assert (tmp_path / "a.json").read_text() == '{\n  "a": 2,\n  "b": 1\n}\n'
 
 
-def test_a_digest_is_that_of_the_whole_content(tmp_path: Path) -> None:
+def test_sha256_digests_the_content(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -1,4 +1,4 @@
-"""A process forked from the server is what Python would have started, without importing everything again."""
+"""A process forked from the server equals one that Python would start, without repeating the imports."""
 
 import json
 import multiprocessing
@@ -56,7 +56,7 @@ def variables(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def program(folder: Path) -> Iterator[list[str]]:
-    """The `python` of Ray's workers, with a server of its own."""
+    """The `python` command of Ray's workers, with a new fork server."""
     with fork_server(variables(folder), ["large", "numpy"], ["late"]) as runtime_env:
         yield [
             "env",
@@ -66,29 +66,27 @@ def program(folder: Path) -> Iterator[list[str]]:
 
 
 def start(program: list[str], folder: Path, *arguments: str) -> dict[str, Any]:
-    """Run the script by a program, and return what it printed."""
+    """Run the script with the program and return what it printed."""
     environment = variables(folder) | {"MINE": "é"}
     del environment["OMP_NUM_THREADS"]
     command = [*program, str(folder / "script.py"), *arguments]
-    done = subprocess.run(
+    completed = subprocess.run(
         command, cwd=folder / "modules", env=environment, stdout=subprocess.PIPE, text=True, timeout=60
     )
-    found = json.loads(done.stdout)
-    assert found["arguments"] == [str(folder / "script.py"), *arguments] and found["name"] == "__main__"
-    assert found["folder"] == str(folder / "modules") and found["path"] == str(folder)
-    assert (found["variable"], found["server's"], found["by import"]) == ("é", None, "yes") and found["signals"]
-    return found
+    printed = json.loads(completed.stdout)
+    assert printed["arguments"] == [str(folder / "script.py"), *arguments] and printed["name"] == "__main__"
+    assert printed["folder"] == str(folder / "modules") and printed["path"] == str(folder)
+    assert (printed["variable"], printed["server's"], printed["by import"]) == ("é", None, "yes") and printed["signals"]
+    return printed
 
 
-def test_a_forked_process_is_what_python_would_have_started_without_importing_again(
-    program: list[str], folder: Path
-) -> None:
-    found = [start(program, folder, "0") for _ in range(3)]
+def test_forked_processes_repeat_no_import_and_have_different_random_numbers(program: list[str], folder: Path) -> None:
+    outputs = [start(program, folder, "0") for _ in range(3)]
     assert (folder / "imports").read_text() == "x"
-    assert len({one["random"] for one in found}) == len({one["numpy"] for one in found}) == 3
+    assert len({output["random"] for output in outputs}) == len({output["numpy"] for output in outputs}) == 3
 
 
-def test_a_forked_process_has_the_niceness_of_the_one_that_asked(program: list[str], folder: Path) -> None:
+def test_a_forked_process_has_the_niceness_of_its_requester(program: list[str], folder: Path) -> None:
     mine = os.getpriority(os.PRIO_PROCESS, 0)
     if mine > 16:
         pytest.skip("no niceness is left")
@@ -97,7 +95,7 @@ def test_a_forked_process_has_the_niceness_of_the_one_that_asked(program: list[s
 
 
 def test_without_a_server_the_program_is_python_itself(program: list[str], folder: Path) -> None:
-    start([one for one in program if not one.startswith(SERVER)], folder, "0")
+    start([word for word in program if not word.startswith(SERVER)], folder, "0")
     assert (folder / "imports").read_text().startswith("x")
 
 
@@ -112,7 +110,7 @@ def test_a_server_with_threads_is_not_forked(folder: Path, capfd: pytest.Capture
     assert "has 2 threads after imports and cannot be forked" in capfd.readouterr().err
 
 
-def test_the_exit_status_comes_when_the_process_has_ended(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exit_status_arrives_when_the_process_ends(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for key, value in (variables(folder) | {"MINE": ""}).items():
         monkeypatch.setenv(key, value)
     with fork_server({}, ["large", "numpy"], ["late"]) as runtime_env:
@@ -125,19 +123,19 @@ def test_the_exit_status_comes_when_the_process_has_ended(folder: Path, monkeypa
         assert connection.recv(64) == b"-9"
 
 
-def test_a_forked_process_is_in_the_group_of_the_one_that_asked(program: list[str], folder: Path) -> None:
+def test_a_forked_process_is_in_the_process_group_of_its_requester(program: list[str], folder: Path) -> None:
     (folder / "group.py").write_text("import os; print(os.getpgrp(), flush=True)")
-    asked = subprocess.Popen(
+    requester = subprocess.Popen(
         [*program, str(folder / "group.py")],
         env=variables(folder) | {"MINE": ""},
         stdout=subprocess.PIPE,
         preexec_fn=os.setpgrp,
     )
-    output, _ = asked.communicate(timeout=60)
-    assert int(output) == asked.pid
+    output, _ = requester.communicate(timeout=60)
+    assert int(output) == requester.pid
 
 
-def test_what_reads_the_cluster_is_imported_for_the_first_worker_and_serves_no_other_cluster(
+def test_late_modules_are_imported_for_the_first_worker_and_tie_the_server_to_its_cluster(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = ["-c", "import late, sys; sys.exit(int(late.CLUSTER))"]
@@ -190,23 +188,23 @@ def test_vllms_engine_is_forked_from_the_server(folder: Path, monkeypatch: pytes
         assert killed.exitcode == -signal.SIGTERM
 
 
-def test_the_engine_ends_with_the_process_that_asked_for_it_however_that_ends(folder: Path) -> None:
-    asks = (
+def test_the_engine_ends_with_its_requester_even_after_a_kill(folder: Path) -> None:
+    code = (
         "import multiprocessing, time; from verl_ext.patches.forked_engine import patched\n"
         "engine = patched(lambda: multiprocessing.get_context('spawn')).Process(target=time.sleep, args=(60,))\n"
         "engine.start(); print(engine.pid, flush=True); time.sleep(60)"
     )
     with fork_server(variables(folder), ["large", "numpy"], ["late"]) as runtime_env:
         environment = {**os.environ, **variables(folder), SERVER: runtime_env["env_vars"][SERVER]}
-        # In a session of its own: the engine is in the group of the one that asked, which nothing kills here.
-        asked = subprocess.Popen(
-            [sys.executable, "-c", asks], env=environment, stdout=subprocess.PIPE, start_new_session=True
+        # In a new session: the engine joins its process group, and only the requester is killed.
+        requester = subprocess.Popen(
+            [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, start_new_session=True
         )
-        assert asked.stdout is not None
-        engine = psutil.Process(int(asked.stdout.readline()))
-        assert engine.is_running() and engine.ppid() != asked.pid
-        asked.kill()
-        asked.wait()
+        assert requester.stdout is not None
+        engine = psutil.Process(int(requester.stdout.readline()))
+        assert engine.is_running() and engine.ppid() != requester.pid
+        requester.kill()
+        requester.wait()
         engine.wait(timeout=20)
 
 
@@ -217,7 +215,7 @@ def test_ray_and_vllm_name_their_processes(folder: Path, monkeypatch: pytest.Mon
         "assert psutil.Process().cmdline()[0] == 'ray::First.run'\n"
         "setproctitle.setproctitle('VLLM::EngineCore')\n"
         "assert psutil.Process().cmdline()[0] == 'VLLM::EngineCore'\n"
-        # By it the processes of a run are found.
+        # The processes of a run are found by this variable.
         "assert psutil.Process().environ()['MMUPT_RUN_FOLDER'] == 'here'"
     )
     with fork_server(variables(folder) | {"MMUPT_RUN_FOLDER": "here"}, ["numpy"], ["ray"]) as runtime_env:

@@ -1,4 +1,4 @@
-"""What veRL assigns to classes of transformers, undone after a test."""
+"""Undo veRL's patches of transformers classes after a test."""
 
 import importlib
 from collections.abc import Iterable
