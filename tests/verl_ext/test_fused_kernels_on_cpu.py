@@ -1,4 +1,4 @@
-"""Fused kernels give the log-probabilities and gradients of whole logits, in every family and under FSDP2."""
+"""Fused kernels give the log-probabilities and gradients of full logits, in every family and under FSDP2."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -97,7 +97,7 @@ def unpatched_classes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(family: str, tied: bool, fused: bool, mesh: DeviceMesh | None, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Log-probabilities, entropy and all gradients of two padded sequences; sharded by FSDP2 with a mesh."""
+    """Return log-probabilities, entropy and all gradients of two padded sequences; a mesh shards the model by FSDP2."""
     model = FAMILIES[family].build(tied)
     backend = "torch" if fused else None
     apply_monkey_patch(model, use_remove_padding=False, use_fused_kernels=fused, fused_kernels_backend=backend)
@@ -136,10 +136,10 @@ def test_fused_kernels_give_the_results_of_full_logits(
     family: str, tied: bool, sharded: bool, mesh: DeviceMesh
 ) -> None:
     shards = mesh if sharded else None
-    whole = run(family, tied, fused=False, mesh=shards, dtype=torch.float32)
+    full = run(family, tied, fused=False, mesh=shards, dtype=torch.float32)
     fused = run(family, tied, fused=True, mesh=shards, dtype=torch.float32)
-    assert whole.keys() == fused.keys() and any("lm_head" in name or "embed_tokens" in name for name in fused)
-    for name, expected in whole.items():
+    assert full.keys() == fused.keys() and any("lm_head" in name or "embed_tokens" in name for name in fused)
+    for name, expected in full.items():
         assert torch.allclose(fused[name], expected, atol=1e-5), name
 
 
@@ -163,7 +163,7 @@ def test_without_fused_kernels_log_probabilities_in_bf16_are_rounded() -> None:
 def test_unpatched_a_sharded_output_layer_is_still_broken(
     family: str, mesh: DeviceMesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Other patches are of the same function.
+    # Undo every patch of this function.
     select = inspect.unwrap(fsdp_utils._select_fsdp2_wrap_targets)
     monkeypatch.setattr(fsdp_utils, "_select_fsdp2_wrap_targets", select)
     with pytest.raises(RuntimeError, match=r"DTensor|same dtype"):

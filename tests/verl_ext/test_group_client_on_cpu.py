@@ -20,7 +20,7 @@ def method(call: Callable[..., Any]) -> SimpleNamespace:
 
 
 class Server:
-    """Handle of a server; an answer is the token that stands for its request's place in its call."""
+    """Handle of a server whose response to a request is one token, the request's position in its call."""
 
     def __init__(self, calls: list[dict[str, Any]], error: Exception | None = None) -> None:
         async def generate_group(request_ids: list[str], **request: Any) -> list[TokenOutput]:
@@ -73,16 +73,16 @@ def client(balancer: Balancer) -> LLMServerClient:
     return with_shared_calls(LLMServerClient(config, balancer))  # type: ignore[arg-type]
 
 
-def ask(llm: LLMServerClient, uid: str, **request: Any) -> Awaitable[TokenOutput]:
+def generate(llm: LLMServerClient, uid: str, **request: Any) -> Awaitable[TokenOutput]:
     return llm.generate(uid, **{"prompt_ids": [1, 2], "sampling_params": {"temperature": 1.0}, **request})
 
 
-def answers(*requests: Callable[[], Awaitable[Any]]) -> list[Any]:
+def gather(*requests: Callable[[], Awaitable[Any]]) -> list[Any]:
     async def body() -> list[Any]:
-        found = await asyncio.gather(*(request() for request in requests), return_exceptions=True)
-        # Replicas are released in the turn after.
+        outputs = await asyncio.gather(*(request() for request in requests), return_exceptions=True)
+        # Replicas are released in the event loop's next turn.
         await asyncio.sleep(0)
-        return found
+        return outputs
 
     return asyncio.run(body())
 
@@ -91,8 +91,8 @@ def test_the_sessions_of_a_prompt_share_one_call_and_one_replica() -> None:
     calls: list[dict[str, Any]] = []
     balancer = Balancer(Server(calls))
     llm = client(balancer)
-    found = answers(*[lambda uid=uid: ask(llm, uid) for uid in ("a", "b") for _ in range(N)])
-    assert [output.token_ids for output in found] == [[number] for number in range(N)] * 2
+    outputs = gather(*[lambda uid=uid: generate(llm, uid) for uid in ("a", "b") for _ in range(N)])
+    assert [output.token_ids for output in outputs] == [[number] for number in range(N)] * 2
     assert [len(call["ids"]) for call in calls] == [N, N]
     assert len({name for call in calls for name in call["ids"]}) == 2 * N, "vLLM refuses the same id twice"
     assert balancer.acquired == ["a", "b"] and balancer.released == ["server 1"] * 2
@@ -111,7 +111,7 @@ def test_different_requests_are_separate_calls() -> None:
         {"mm_processor_kwargs": {"fps": 1}},
         {"priority": 1},
     ]
-    answers(*[lambda kind=kind: ask(llm, "a", **kind) for kind in kinds for _ in range(2)])
+    gather(*[lambda kind=kind: generate(llm, "a", **kind) for kind in kinds for _ in range(2)])
     assert [len(call["ids"]) for call in calls] == [2] * len(kinds)
 
 
@@ -122,9 +122,9 @@ def test_a_later_request_is_a_separate_call_to_the_same_replica() -> None:
 
     async def later() -> TokenOutput:
         await asyncio.sleep(0.0005)
-        return await ask(llm, "a")
+        return await generate(llm, "a")
 
-    answers(lambda: ask(llm, "a"), later)
+    gather(lambda: generate(llm, "a"), later)
     assert [len(call["ids"]) for call in calls] == [1, 1]
     assert balancer.acquired == ["a"] and balancer.released == ["server 1"]
 
@@ -132,7 +132,7 @@ def test_a_later_request_is_a_separate_call_to_the_same_replica() -> None:
 def test_an_error_of_a_call_is_raised_by_all_its_requests() -> None:
     balancer = Balancer(Server([], RuntimeError("the engine has died")))
     llm = client(balancer)
-    assert [str(error) for error in answers(lambda: ask(llm, "a"), lambda: ask(llm, "a"))] == [
+    assert [str(error) for error in gather(lambda: generate(llm, "a"), lambda: generate(llm, "a"))] == [
         "the engine has died"
     ] * 2
     assert balancer.released == ["server 1"]
@@ -142,7 +142,7 @@ def test_the_next_request_tries_again_to_acquire_a_replica_after_a_failure() -> 
     balancer = Balancer(None, RuntimeError("No available servers in load balancer"))
     llm = client(balancer)
     for times in (1, 2):
-        errors = answers(lambda: ask(llm, "a"), lambda: ask(llm, "a"))
+        errors = gather(lambda: generate(llm, "a"), lambda: generate(llm, "a"))
         assert [str(error) for error in errors] == ["No available servers in load balancer"] * 2
         assert balancer.acquired == ["a"] * times and balancer.released == []
 
@@ -154,13 +154,13 @@ def test_a_cancelled_session_does_not_affect_the_others(turns: int) -> None:
     llm = client(balancer)
 
     async def cancelled() -> None:
-        session = asyncio.ensure_future(ask(llm, "a"))
+        session = asyncio.ensure_future(generate(llm, "a"))
         for _ in range(turns):
             await asyncio.sleep(0)
         session.cancel()
         await session
 
-    first, second = answers(cancelled, lambda: ask(llm, "a"))
+    first, second = gather(cancelled, lambda: generate(llm, "a"))
     assert isinstance(first, asyncio.CancelledError) and isinstance(second, TokenOutput)
     assert len(balancer.acquired) == len(balancer.released)
 
@@ -168,7 +168,7 @@ def test_a_cancelled_session_does_not_affect_the_others(turns: int) -> None:
 def test_a_server_of_another_engine_gets_each_request_unchanged() -> None:
     calls: list[dict[str, Any]] = []
     llm = client(Balancer(ServerOfAnotherEngine(calls)))
-    answers(*[lambda: ask(llm, "a")] * 2)
+    gather(*[lambda: generate(llm, "a")] * 2)
     assert len(calls) == 2 and calls[0].keys() == {
         "request_id",
         "prompt_ids",

@@ -11,7 +11,7 @@ from verl_ext.rollout.group_collector import Group
 
 
 class Scorer:
-    """Scores a response by the group it came in, and remembers every call."""
+    """Scores a response with the size of its group, and records every call."""
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []

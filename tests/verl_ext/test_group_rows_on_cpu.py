@@ -85,12 +85,14 @@ def test_the_first_row_holds_the_whole_group_with_the_ground_truth_that_the_vote
         voted = VotedQuestion.from_json(first)
         assert (voted.id, voted.question, voted.images) == ("row a", "Find x. Think.", 1)
         assert (voted.choices, voted.ground_truth) == (["4", "7"], "7")
-        assert [one.text for one in voted.responses] == [f"It is {'4' if s == 1 else '7'}." for s in sessions]
-        assert [one.correct for one in voted.responses] == [session != 1 for session in sessions]
+        assert [response.text for response in voted.responses] == [f"It is {'4' if s == 1 else '7'}." for s in sessions]
+        assert [response.correct for response in voted.responses] == [session != 1 for session in sessions]
         agreed = len(sessions) > 2
-        assert [one.reward for one in voted.responses] == [1.5 if agreed and s != 1 else 0.5 for s in sessions]
-        assert [one.trained for one in voted.responses] == [number < 3 for number in range(len(sessions))]
-        # Nothing that a trainer or a logger asks for has it.
+        assert [response.reward for response in voted.responses] == [
+            1.5 if agreed and s != 1 else 0.5 for s in sessions
+        ]
+        assert [response.trained for response in voted.responses] == [number < 3 for number in range(len(sessions))]
+        # No other field has the texts of responses.
         fields = {name: value for name, value in rollout.fields[f"a_{sessions[0]}_0"].items() if name != VOTED_QUESTION}
         assert "It is" not in repr(fields)
 
@@ -113,7 +115,7 @@ def test_a_prompt_is_tagged_with_its_row_id_and_what_it_waits_for(monkeypatch: p
     asyncio.run(body())
 
 
-def test_a_prompt_without_a_row_id_is_told_by_its_uid(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prompt_without_a_row_id_is_identified_by_its_uid(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         rollout = Rollout(monkeypatch, n=2)
         rollout.finish("a")

@@ -17,12 +17,12 @@ import errno, fcntl, pathlib, sys
 from verl_ext import locks
 path, refuse = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 flock = fcntl.flock
-def without(descriptor, operation):
+def no_flock(descriptor, operation):
     if pathlib.Path(f"/proc/self/fd/{descriptor}").resolve() == path:
         raise OSError(refuse, "no locks here")
     flock(descriptor, operation)
 if refuse:
-    fcntl.flock = without
+    fcntl.flock = no_flock
 with locks.exclusive_lock(path, wait=False):
     pass
 """
@@ -42,7 +42,7 @@ def test_a_lock_is_held_by_one_process(tmp_path: Path, is_folder: bool) -> None:
 
 
 @pytest.mark.parametrize("refuse", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL])
-def test_where_there_is_no_flock_this_machine_still_has_one_at_a_time(
+def test_without_flock_one_process_of_this_machine_holds_the_lock(
     tmp_path: Path, refuse: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, flock = tmp_path / "lock", fcntl.flock
@@ -50,31 +50,29 @@ def test_where_there_is_no_flock_this_machine_still_has_one_at_a_time(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(locks.tempfile, "gettempdir", lambda: str(tmp_path))
 
-    def without(descriptor: int, operation: int) -> None:
+    def no_flock(descriptor: int, operation: int) -> None:
         if Path(f"/proc/self/fd/{descriptor}").resolve() == path:
             raise OSError(refuse, "no locks here")
         flock(descriptor, operation)
 
-    monkeypatch.setattr(locks.fcntl, "flock", without)
+    monkeypatch.setattr(locks.fcntl, "flock", no_flock)
     with exclusive_lock(path, wait=False):
         assert f"{path}: this file system has no locks" in capsys.readouterr().out
         assert "BlockingIOError" in in_another_process(path, refuse).stderr
     assert in_another_process(path, refuse).returncode == 0
 
 
-def test_an_error_of_the_substitute_is_reported_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def without(*_: Any) -> None:
+def test_an_error_of_the_fallback_lock_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_flock(*_: Any) -> None:
         raise OSError(errno.ENOLCK, "no locks here")
 
-    monkeypatch.setattr(locks.fcntl, "flock", without)
+    monkeypatch.setattr(locks.fcntl, "flock", no_flock)
     monkeypatch.setattr(locks.tempfile, "gettempdir", lambda: str(tmp_path / "missing"))
     with pytest.raises(FileNotFoundError), exclusive_lock(tmp_path, wait=False):
         pass
 
 
-def test_other_errors_of_the_file_system_are_not_taken_for_a_missing_lock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_file_system_errors_are_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
         raise OSError(errno.EIO, "broken disk")
 

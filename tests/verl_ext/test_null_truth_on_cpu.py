@@ -1,4 +1,4 @@
-"""Training never sees a truth: from the files to the rewards, with the truth right, permuted and deleted."""
+"""Training never sees ground truths: correct, permuted and deleted ones give the same rewards."""
 
 import asyncio
 from pathlib import Path
@@ -20,7 +20,7 @@ from verl_ext.rollout.reward_manager import GroupRewardManager
 
 
 class Server:
-    """Stands for vLLM: two of three responses to a prompt agree, on an answer that depends on the prompt."""
+    """Stand-in for vLLM: two of three responses to a prompt agree, on an answer that depends on the prompt."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
@@ -46,13 +46,13 @@ class RewardWorker:
 def rewards(
     folder: Path, monkeypatch: pytest.MonkeyPatch, diagnoses: set[bool | None] | None = None
 ) -> dict[str, list[float]]:
-    """Roll every training row out and return the rewards put into the transfer queue, by row id.
+    """Roll out every training row and return the rewards put into the transfer queue, by row id.
 
-    `diagnoses` gets whether pseudo-labels are right, and None where that is not known.
+    `diagnoses` collects whether pseudo-labels are correct, None if unknown.
     """
     files = [f"data.train_files={folder}/train.parquet", f"data.val_files={folder}/validation.parquet"]
     config, _ = load_recipe("mmupt_tiny", [*files, "actor_rollout_ref.rollout.n=3"])
-    given: dict[str, list[float]] = {}
+    rewards_by_id: dict[str, list[float]] = {}
 
     async def put(**_: Any) -> None:
         return None
@@ -62,7 +62,7 @@ def rewards(
         if diagnoses is not None:
             diagnoses.update(extra["reward_extra_info"]["vote"]["label_correct"] for extra in fields["extra_fields"])
         for id_, scores in zip(fields["id"], fields["rm_scores"].unbind(), strict=True):
-            given.setdefault(id_, []).append(float(scores.sum()))
+            rewards_by_id.setdefault(id_, []).append(float(scores.sum()))
 
     monkeypatch.setattr(agent_loop_tq.tq, "init", lambda: None)
     monkeypatch.setattr(agent_loop_tq.tq, "async_kv_put", put)
@@ -80,7 +80,7 @@ def rewards(
             await worker._run_prompt(row, {}, {"step": 1, "sample_index": 0, "rollout_n": 0, "validate": False})
 
     asyncio.run(body())
-    return given
+    return rewards_by_id
 
 
 def test_rewards_are_the_same_with_the_ground_truth_correct_permuted_and_deleted(
@@ -97,4 +97,4 @@ def test_rewards_are_the_same_with_the_ground_truth_correct_permuted_and_deleted
     sidecar_of(train).unlink()
     unknown: set[bool | None] = set()
     assert right == permuted == rewards(tmp_path, monkeypatch, unknown) and unknown == {None}
-    assert len(right) == 6 and all(sorted(given) == [0.0, 1.0, 1.0] for given in right.values())
+    assert len(right) == 6 and all(sorted(group) == [0.0, 1.0, 1.0] for group in right.values())

@@ -1,4 +1,4 @@
-"""`on_policy` is veRL's clipped loss where the old policy is the current one, and is refused where it is not."""
+"""`on_policy` equals veRL's clipped loss if the old policy is the current one, and is refused otherwise."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ CONFIG = FSDPActorConfig(
 )
 
 
-def why_refused(overrides: list[str]) -> str:
+def refusal(overrides: list[str]) -> str:
     try:
         load_recipe("mmupt_tiny", overrides)
     except RecipeError as error:
@@ -60,12 +60,12 @@ def test_loss_and_gradient_equal_those_of_ppo_with_old_log_probabilities_of_the_
     ],
 )
 def test_the_loss_is_refused_if_the_updated_policy_is_not_the_sampling_policy(overrides: list[str], fix: str) -> None:
-    otherwise = ["actor_rollout_ref.actor.policy_loss.loss_mode=vanilla"]
-    otherwise.append("algorithm.rollout_correction.bypass_mode=False")
+    alternatives = ["actor_rollout_ref.actor.policy_loss.loss_mode=vanilla"]
+    alternatives.append("algorithm.rollout_correction.bypass_mode=False")
     with pytest.raises(RecipeError, match=fix) as refused:
         load_recipe("mmupt_tiny", overrides)
-    assert all(override in str(refused.value) for override in otherwise)
-    assert "on_policy" not in why_refused([*overrides, *otherwise])
+    assert all(override in str(refused.value) for override in alternatives)
+    assert "on_policy" not in refusal([*overrides, *alternatives])
 
 
 def test_a_method_other_than_grpo_may_have_mini_batches_of_any_size() -> None:

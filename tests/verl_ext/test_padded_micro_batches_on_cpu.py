@@ -1,4 +1,4 @@
-"""Where sequences are padded, micro-batches keep to their limit with the padding, on every rank alike."""
+"""Micro-batches of padded sequences stay within their limit, padding included, on every rank."""
 
 from typing import Any
 
@@ -26,8 +26,8 @@ def batch(lengths: list[int], **options: Any) -> TensorDict:
 
 
 def padded_sizes(micro_batches: list[TensorDict]) -> list[int]:
-    lengths = [one["input_ids"].offsets().diff() for one in micro_batches]
-    return [int(each.max()) * len(each) for each in lengths]
+    lengths = [micro_batch["input_ids"].offsets().diff() for micro_batch in micro_batches]
+    return [int(tokens.max()) * len(tokens) for tokens in lengths]
 
 
 @given(lengths=LENGTHS, spare=st.integers(0, 100))

@@ -1,4 +1,4 @@
-"""Rows of any writer's parquet files come out in one form, or are refused with file, row and what is accepted."""
+"""Parquet files of any writer are read into one row format, or refused with file, row and what is accepted."""
 
 import base64
 import json
@@ -25,10 +25,10 @@ from verl_ext.datasets.parquet_reader import (
 )
 from verl_ext.datasets.row_format import RowFormatError, canonical_row
 
-# Long enough for base64 that no path could be, with letters of both alphabets of base64.
+# In base64 too long for a path, with characters of both alphabets of base64.
 IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 QUESTION = "<image>what ?"
-ASKED = [{"role": "user", "content": QUESTION}]
+MESSAGES = [{"role": "user", "content": QUESTION}]
 
 
 def write(folder: Path, name: str = "mine", **columns: Any) -> Path:
@@ -48,7 +48,7 @@ def problem(file: Path) -> str:
     return str(row)
 
 
-def shapes_of_an_image(folder: Path) -> dict[str, Any]:
+def image_formats(folder: Path) -> dict[str, Any]:
     (folder / "pictures").mkdir(parents=True)
     path = folder / "pictures" / "a b.png"
     path.write_bytes(IMAGE)
@@ -71,16 +71,16 @@ def shapes_of_an_image(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("media", ["videos", "audios"])
-def test_a_row_with_media_that_no_model_is_shown_is_refused(media: str, tmp_path: Path) -> None:
-    file = write(tmp_path, prompt=[ASKED], images=[[IMAGE]], **{media: [["clip.mp4"]]})
+def test_a_row_with_videos_or_audios_is_refused(media: str, tmp_path: Path) -> None:
+    file = write(tmp_path, prompt=[MESSAGES], images=[[IMAGE]], **{media: [["clip.mp4"]]})
     assert f"row 0, id {tmp_path.name}-mine-000000: it has {media}" in problem(file)
-    assert only(write(tmp_path, prompt=[ASKED], images=[[IMAGE]], **{media: [None]}))["images"]
+    assert only(write(tmp_path, prompt=[MESSAGES], images=[[IMAGE]], **{media: [None]}))["images"]
 
 
-def test_an_image_in_any_shape_alone_or_in_a_list_under_either_name_is_the_same_bytes(tmp_path: Path) -> None:
-    for number, (shape, value) in enumerate(shapes_of_an_image(tmp_path / "data").items()):
+def test_every_image_format_in_either_column_gives_the_same_bytes(tmp_path: Path) -> None:
+    for number, (shape, value) in enumerate(image_formats(tmp_path / "data").items()):
         for column, images in (("images", [value]), ("image", value), ("images", value)):
-            file = write(tmp_path / "data", f"{number}", prompt=[ASKED], **{column: [images]})
+            file = write(tmp_path / "data", f"{number}", prompt=[MESSAGES], **{column: [images]})
             assert only(file)["images"] == [{"bytes": IMAGE}], (shape, column)
 
 
@@ -100,11 +100,11 @@ def test_an_image_in_any_shape_alone_or_in_a_list_under_either_name_is_the_same_
         ({"image": "a.png", "max_pixels": 9}, "has max_pixels: drop it"),
     ],
 )
-def test_an_image_that_is_none_is_refused_with_what_is_accepted(value: Any, why: str, tmp_path: Path) -> None:
-    # A column of nothing but null is of no type that lists could hold.
-    kind = pa.list_(pa.binary()) if value is None else None
-    said = problem(write(tmp_path, id=["a"], prompt=[ASKED], images=pa.array([[value]], kind)))
-    assert said.startswith(f"{tmp_path / 'mine.parquet'}, row 0, id a: image 0 ") and why in said
+def test_an_invalid_image_is_refused_with_what_is_accepted(value: Any, why: str, tmp_path: Path) -> None:
+    # Arrow infers no element type from nulls alone.
+    column_type = pa.list_(pa.binary()) if value is None else None
+    message = problem(write(tmp_path, id=["a"], prompt=[MESSAGES], images=pa.array([[value]], column_type)))
+    assert message.startswith(f"{tmp_path / 'mine.parquet'}, row 0, id a: image 0 ") and why in message
 
 
 PARTS = [{"type": "image", "text": None}, {"type": "text", "text": "what ?"}]
@@ -114,10 +114,10 @@ EMBEDDED = {"type": "image_url", "image_url": {"url": "data:image/png;base64," +
 @pytest.mark.parametrize(
     ("prompt", "with_column"),
     [
-        (ASKED, True),
+        (MESSAGES, True),
         (QUESTION, True),
         ("what ?", True),
-        (json.dumps(ASKED), True),
+        (json.dumps(MESSAGES), True),
         ({"role": "user", "content": QUESTION}, True),
         ([{"role": "user", "content": PARTS}], True),
         ([{"role": "user", "content": [{"text": "<image>what ?"}]}], True),
@@ -126,23 +126,23 @@ EMBEDDED = {"type": "image_url", "image_url": {"url": "data:image/png;base64," +
         ([{"role": "user", "content": [{"type": "image", "image": IMAGE}, {"type": "text", "text": "what ?"}]}], False),
     ],
 )
-def test_a_prompt_in_any_shape_is_the_same_messages(prompt: Any, with_column: bool, tmp_path: Path) -> None:
+def test_every_prompt_format_gives_the_same_messages(prompt: Any, with_column: bool, tmp_path: Path) -> None:
     file = write(tmp_path, prompt=[prompt], **({"images": [[IMAGE]]} if with_column else {}))
     row = only(file)
-    assert (row["prompt"], row["images"]) == (ASKED, [{"bytes": IMAGE}])
-    # Whoever needs one of the two gets it without the other.
-    (asked,), (shown,) = whole_rows(file, ("prompt",)), whole_rows(file, ("images",))
-    assert (asked["prompt"], shown["images"]) == (ASKED, [{"bytes": IMAGE}])
+    assert (row["prompt"], row["images"]) == (MESSAGES, [{"bytes": IMAGE}])
+    # Either column can be read without the other.
+    (prompt_row,), (image_row,) = whole_rows(file, ("prompt",)), whole_rows(file, ("images",))
+    assert (prompt_row["prompt"], image_row["images"]) == (MESSAGES, [{"bytes": IMAGE}])
 
 
-def test_messages_before_the_question_stay() -> None:
+def test_messages_before_the_question_are_kept() -> None:
     before = [
         {"role": "system", "content": "be brief"},
         {"role": "user", "content": "hello"},
         {"role": "assistant", "content": "yes"},
     ]
-    row = canonical_row({"prompt": [*before, *ASKED]}, ("prompt",), Path(), "", "")
-    assert row["prompt"] == [*before, *ASKED]
+    row = canonical_row({"prompt": [*before, *MESSAGES]}, ("prompt",), Path(), "", "")
+    assert row["prompt"] == [*before, *MESSAGES]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_messages_before_the_question_stay() -> None:
         ([{"role": "user", "content": None}], "message 0 of the prompt has role, and must have role and content"),
         ([{"from": "human", "value": "what ?"}], "has from, value, and must have role and content"),
         ([{"role": "human", "content": "what ?"}], "the role 'human', which is none of system, user"),
-        ([*ASKED, {"role": "assistant", "content": "4"}], "the last message of the prompt is of 'assistant'"),
+        ([*MESSAGES, {"role": "assistant", "content": "4"}], "the last message of the prompt is of 'assistant'"),
         ([{"role": "user", "content": [{"type": "video", "video": "a.mp4"}]}], "type 'video' and video: accepted are"),
         ([{"role": "user", "content": [{"type": "text", "text": None}]}], "type 'text' and nothing else"),
         ([{"role": "user", "content": "what ?", "tool_calls": "[]"}], "has tool_calls, and nothing is read"),
@@ -161,13 +161,13 @@ def test_messages_before_the_question_stay() -> None:
         (3, "of type int"),
     ],
 )
-def test_a_prompt_that_is_none_is_refused(prompt: Any, why: str) -> None:
+def test_an_invalid_prompt_is_refused(prompt: Any, why: str) -> None:
     with pytest.raises(RowFormatError) as error:
         canonical_row({"prompt": prompt, "images": [IMAGE]}, COLUMNS, Path(), "", "")
     assert why in str(error.value)
 
 
-def test_rows_without_ids_get_those_of_their_file_and_place(tmp_path: Path) -> None:
+def test_rows_without_ids_get_ids_from_their_file_and_position(tmp_path: Path) -> None:
     file = write(tmp_path / "a", prompt=["p", "q"])
     assert read_ids(file) == ["a-mine-000000", "a-mine-000001"] == [row["id"] for row in whole_rows(file)]
     other = write(tmp_path / "b", prompt=["p", "q"], id=[None, "given"])
@@ -179,7 +179,7 @@ def test_rows_without_ids_get_those_of_their_file_and_place(tmp_path: Path) -> N
     ("ids", "texts"),
     [
         (pa.array([7, 8]), ["7", "8"]),
-        # What pandas makes of whole numbers with one missing.
+        # Integers with a missing value, as pandas stores them.
         (pa.array([7.0, 8.0]), ["7", "8"]),
         (pa.array(["a", "b"]).dictionary_encode(), ["a", "b"]),
         (
@@ -193,9 +193,9 @@ def test_ids_of_any_type_are_text(ids: pa.Array, texts: list[str], tmp_path: Pat
     assert read_ids(write(tmp_path, id=ids, prompt=["p", "q"])) == texts
 
 
-def test_an_id_that_is_none_is_refused_by_row(tmp_path: Path) -> None:
-    said = problem(write(tmp_path / "a", id=[1.5], prompt=["p"]))
-    assert "row 0, id a-mine-000000: id is of type float" in said
+def test_an_invalid_id_is_refused_with_its_row(tmp_path: Path) -> None:
+    message = problem(write(tmp_path / "a", id=[1.5], prompt=["p"]))
+    assert "row 0, id a-mine-000000: id is of type float" in message
 
 
 WIDE = pa.large_list(pa.struct([("role", pa.large_string()), ("content", pa.large_string())]))
@@ -207,12 +207,12 @@ MAPS = pa.list_(pa.map_(pa.string(), pa.string()))
 @pytest.mark.parametrize("prompt", [WIDE, VIEWS, ENCODED, MAPS], ids=["wide", "views", "dictionary", "maps"])
 @pytest.mark.parametrize("image", [pa.large_binary(), pa.binary_view(), pa.binary(len(IMAGE))], ids=str)
 def test_types_of_other_writers_are_read(prompt: pa.DataType, image: pa.DataType, tmp_path: Path) -> None:
-    asked = [list(message.items()) for message in ASKED] if prompt == MAPS else ASKED
-    file = write(tmp_path, prompt=pa.array([asked], prompt), images=pa.array([[IMAGE]], pa.large_list(image)))
-    assert (only(file)["prompt"], only(file)["images"]) == (ASKED, [{"bytes": IMAGE}])
+    messages = [list(message.items()) for message in MESSAGES] if prompt == MAPS else MESSAGES
+    file = write(tmp_path, prompt=pa.array([messages], prompt), images=pa.array([[IMAGE]], pa.large_list(image)))
+    assert (only(file)["prompt"], only(file)["images"]) == (MESSAGES, [{"bytes": IMAGE}])
 
 
-def test_columns_that_nobody_reads_do_no_harm_whatever_they_hold(tmp_path: Path) -> None:
+def test_unread_columns_may_hold_anything(tmp_path: Path) -> None:
     file = write(
         tmp_path,
         prompt=[QUESTION],
@@ -226,12 +226,12 @@ def test_columns_that_nobody_reads_do_no_harm_whatever_they_hold(tmp_path: Path)
         nothing=pa.nulls(1),
     )
     row = only(file)
-    assert row["prompt"] == ASKED and row["provenance"] is None and row["synthesis"] is None
+    assert row["prompt"] == MESSAGES and row["provenance"] is None and row["synthesis"] is None
     assert (row["question_type"], row["choices"]) == ("free_form", None)
 
 
 def test_nested_dictionaries_over_several_row_groups_are_read(tmp_path: Path) -> None:
-    """Arrow makes no batch of nested columns out of several chunks: "Nested data conversions not implemented"."""
+    """Arrow cannot batch nested columns of several chunks: "Nested data conversions not implemented"."""
     choices = pa.array([["one", "two"], ["three", "four"]], pa.list_(pa.dictionary(pa.int8(), pa.string())))
     file = tmp_path / "mine.parquet"
     pq.write_table(pa.table({"prompt": ["p", "q"], "choices": choices}), file, row_group_size=1)
@@ -249,14 +249,14 @@ def test_options_are_texts_or_numbers(tmp_path: Path) -> None:
     assert "choices is of type str" in problem(write(tmp_path, prompt=["p"], choices=["a;b"]))
 
 
-def test_text_of_another_encoding_is_refused_by_row_and_the_others_are_read(tmp_path: Path) -> None:
+def test_a_row_that_is_not_utf8_is_refused_and_the_others_are_read(tmp_path: Path) -> None:
     broken = pa.array([b"p", b"caf\xe9", b"q"]).view(pa.string())
     first, bad, last = read_rows(write(tmp_path, prompt=broken))
     assert isinstance(first, dict) and isinstance(last, dict)
     assert isinstance(bad, MalformedRow) and "row 1" in str(bad) and "UTF-8" in str(bad)
 
 
-def test_a_file_as_a_whole_is_refused_by_name(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_refused_by_name(tmp_path: Path) -> None:
     file = tmp_path / "mine.parquet"
     with pytest.raises(ValueError, match=r"mine\.parquet is missing"):
         read_ids(file)
@@ -299,7 +299,7 @@ ANYTHING = st.recursive(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(raw=st.fixed_dictionaries({}, optional={name: ANYTHING for name in (*COLUMNS, "image")}))
-def test_whatever_a_row_holds_it_comes_out_in_one_form_or_is_refused(raw: dict[str, Any], tmp_path: Path) -> None:
+def test_any_row_is_converted_to_the_row_format_or_refused(raw: dict[str, Any], tmp_path: Path) -> None:
     try:
         row = canonical_row(raw, COLUMNS, tmp_path, "mine", "a")
     except RowFormatError:
@@ -307,14 +307,14 @@ def test_whatever_a_row_holds_it_comes_out_in_one_form_or_is_refused(raw: dict[s
     assert row["prompt"][-1]["role"] == "user"
     assert all(isinstance(message["content"], str) for message in row["prompt"])
     assert all(isinstance(image["bytes"], bytes) for image in row["images"])
-    # What has this form already stays as it is.
+    # Converting twice changes nothing.
     assert canonical_row(row, COLUMNS, tmp_path, "other", "a") == row
 
 
-def test_rows_for_a_trainer_have_one_form_whatever_their_files_hold(tmp_path: Path) -> None:
+def test_rows_for_a_trainer_have_one_schema_whatever_their_files_hold(tmp_path: Path) -> None:
     first = write(tmp_path, "a", id=["a", "b"], prompt=["p", "q"], extra_info=[{"index": 4}, None])
     other = write(
-        tmp_path, "b", id=["c", "d"], prompt=[ASKED, None], image=[IMAGE, None], extra_info=[{"index": "x"}] * 2
+        tmp_path, "b", id=["c", "d"], prompt=[MESSAGES, None], image=[IMAGE, None], extra_info=[{"index": "x"}] * 2
     )
     target = tmp_path / "rows" / "all.arrow"
     with pytest.raises(MalformedRow, match="row 1, id d: prompt is null"):
@@ -327,12 +327,12 @@ def test_rows_for_a_trainer_have_one_form_whatever_their_files_hold(tmp_path: Pa
     assert table["extra_info"].to_pylist() == ['{"index": 4}', '{"index": "x"}']
 
 
-def test_the_truth_of_other_peoples_files_is_found(tmp_path: Path) -> None:
+def test_the_ground_truth_of_foreign_files_is_found(tmp_path: Path) -> None:
     file = write(tmp_path, prompt=["p", "q"])
     with pytest.raises(ValueError, match=r"mine\.parquet has no truth: .*mine\.truth\.parquet is missing"):
         check_truth(file)
     ids = read_ids(file)
-    # Neither has ids: they belong together by their order.
+    # Without ids, rows and answers correspond by order.
     sidecar = write(tmp_path, "mine.truth", answer=[4.0, 2.5])
     check_truth(file)
     assert read_truth([file]) == dict(zip(ids, ["4", "2.5"], strict=True))
@@ -353,7 +353,7 @@ def test_the_truth_of_other_peoples_files_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("per_group", [1, 3, 100])
-def test_one_row_is_the_one_that_a_reader_of_all_finds_there(tmp_path: Path, per_group: int) -> None:
+def test_a_single_read_row_equals_the_row_among_all(tmp_path: Path, per_group: int) -> None:
     table = pa.table(
         {
             "prompt": [[{"role": "user", "content": f"<image>{number} ?"}] for number in range(70)],
@@ -367,7 +367,7 @@ def test_one_row_is_the_one_that_a_reader_of_all_finds_there(tmp_path: Path, per
         read_row(tmp_path / "mine.parquet", 70)
 
 
-def test_one_row_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    file = write(tmp_path, prompt=[ASKED, ASKED], image=["gone.png", "gone.png"])
+def test_a_single_row_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    file = write(tmp_path, prompt=[MESSAGES, MESSAGES], image=["gone.png", "gone.png"])
     with pytest.raises(MalformedRow, match=r"mine\.parquet, row 1, "):
         read_row(file, 1)

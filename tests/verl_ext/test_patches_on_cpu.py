@@ -1,4 +1,4 @@
-"""Each patch mends what it names, and what it mends is still broken in the pinned version."""
+"""Each patch fixes its bug, and the bug is still in the pinned version."""
 
 import asyncio
 import os
@@ -98,7 +98,7 @@ def test_unpatched_text_only_micro_batches_are_still_broken() -> None:
 def embeddings_and_gradients(
     model: torch.nn.Module, images: list[int], embed: Callable[..., Any]
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Of a batch that shows these images: embeddings, all gradients of the tower, how many images it saw."""
+    """Return embeddings, the vision tower's gradients and the number of images it encoded, for a batch of images."""
     generator = torch.Generator().manual_seed(0)
     grids = [torch.tensor([1, 4, 4]), torch.tensor([1, 2, 8]), torch.tensor([1, 4, 4])]
     width = model.config.vision_config.in_channels * 2 * model.config.vision_config.patch_size**2
@@ -115,8 +115,8 @@ def embeddings_and_gradients(
     hook = model.visual.register_forward_pre_hook(count, with_kwargs=True)
     input_ids = torch.full((len(images), 6), model.config.image_token_id)
     input_ids[:, 4:] = 10
-    values, grid = torch.cat([pixels[one] for one in images]), torch.stack([grids[one] for one in images])
-    # By position, as veRL calls it.
+    values, grid = torch.cat([pixels[image] for image in images]), torch.stack([grids[image] for image in images])
+    # Positional arguments, as in veRL.
     embeddings, _ = embed(model, input_ids, None, values, None, grid, None)
     (embeddings * torch.randn(embeddings.shape, generator=generator)).sum().backward()
     hook.remove()
@@ -139,7 +139,7 @@ def test_the_tower_encodes_each_image_once_and_nothing_else_changes(images: list
 
 @pytest.fixture
 def only_rank(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The environment that torchrun gives a rank that is alone."""
+    """Set the environment of torchrun's only rank."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
     variables = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
@@ -160,7 +160,7 @@ def test_unpatched_verls_sft_trainer_still_gets_none(only_rank: None) -> None:
 
 
 def saved_and_updated(save: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """A parameter as it was when it was saved, and what of it is restored after an update."""
+    """Save, update and restore a parameter. Returns its values at the save and after the restore."""
     mesh = init_device_mesh("cpu", (1,))
     model = torch.nn.Linear(2, 2, bias=False)
     parameter = distribute_tensor(model.weight.detach(), mesh, [Shard(0)])
@@ -202,7 +202,7 @@ def test_vllm_keeps_linear_weights_where_training_can_replace_them() -> None:
 
 
 def columns_that_a_worker_looks_up(monkeypatch: pytest.MonkeyPatch, look_up: Callable[..., Any]) -> set[str]:
-    """Of a batch with a column of tokens, one of features and one of text."""
+    """Return the columns looked up for a batch with tokens, features and text."""
     schema = {"dtype": None, "shape": None, "is_nested": False}
     columns = {"input_ids": False, "multi_modal_inputs": True, "raw_prompt": True}
     batch = BatchMeta(
@@ -217,9 +217,9 @@ def columns_that_a_worker_looks_up(monkeypatch: pytest.MonkeyPatch, look_up: Cal
 
     monkeypatch.setattr(transferqueue_utils, "TQ_INITIALIZED", True)
     monkeypatch.setattr(transferqueue_utils.tq, "get_client", lambda: SimpleNamespace(async_kv_retrieve_meta=retrieve))
-    found = asyncio.run(look_up(KVBatchMeta(keys=["a"], tags=[{}], partition_id="train", extra_info={"epochs": 1})))
-    assert found.extra_info == {"epochs": 1} and found.global_indexes == [0]
-    return set(found.field_names)
+    result = asyncio.run(look_up(KVBatchMeta(keys=["a"], tags=[{}], partition_id="train", extra_info={"epochs": 1})))
+    assert result.extra_info == {"epochs": 1} and result.global_indexes == [0]
+    return set(result.field_names)
 
 
 def test_a_worker_looks_up_only_tensors_and_features(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,6 +259,6 @@ def test_two_runs_with_separate_clusters_have_different_weight_sockets() -> None
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()[-3:]
         for _ in range(2)
     ]
-    # One job id, and still two sockets, each the same for both sides.
+    # Equal job ids, and still different sockets, on which both sides of a run agree.
     assert runs[0][2] == runs[1][2]
     assert runs[0][0] == runs[0][1] != runs[1][0] == runs[1][1]

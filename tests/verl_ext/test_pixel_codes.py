@@ -1,4 +1,4 @@
-"""Pixel values that are stored as bytes come back as exactly the values that veRL's engine would have been given."""
+"""Pixel values stored as bytes are restored to exactly the values that veRL's engine would get."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ class Processor:
         return dict(self.image_processor(images=list(images), return_tensors="pt"))
 
 
-class Otherwise(Qwen2VLImageProcessor):
+class MixingNeighbours(Qwen2VLImageProcessor):
     """Computes each value from more than its own pixel."""
 
     def rescale_and_normalize(self, images: torch.Tensor, *arguments: object) -> torch.Tensor:
@@ -30,7 +30,7 @@ class Otherwise(Qwen2VLImageProcessor):
 
 
 class OneFrame(Qwen2VLImageProcessor):
-    """Returns half of what its `temporal_patch_size` says."""
+    """Returns half of the frames that its `temporal_patch_size` declares."""
 
     def preprocess(self, *images: object, **settings: object) -> dict[str, torch.Tensor]:
         features = super().preprocess(*images, **settings)
@@ -62,10 +62,10 @@ def size(features: dict[str, torch.Tensor]) -> int:
     return sum(value.nbytes for value in features.values())
 
 
-def assert_equal(ones: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> None:
-    assert ones.keys() == others.keys()
-    for name, value in ones.items():
-        assert value.dtype == others[name].dtype and torch.equal(value, others[name]), name
+def assert_equal(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert actual.keys() == expected.keys()
+    for name, value in actual.items():
+        assert value.dtype == expected[name].dtype and torch.equal(value, expected[name]), name
 
 
 @pytest.mark.parametrize("name", PROCESSORS)
@@ -104,7 +104,7 @@ def test_features_without_codes_stay_unchanged() -> None:
     assert expand(features) == features
 
 
-@pytest.mark.parametrize("images", [Otherwise, OneFrame])
+@pytest.mark.parametrize("images", [MixingNeighbours, OneFrame])
 def test_a_processor_with_another_computation_has_no_coder(images: type) -> None:
     assert PixelCoder.of(Processor(images)) is None
 

@@ -1,4 +1,4 @@
-"""What no scaling of a processor accepts gets margins, and all of the image stays in the middle of them."""
+"""Images that a processor's scaling refuses get margins, and stay complete inside them."""
 
 from copy import deepcopy
 
@@ -29,9 +29,9 @@ def test_every_image_is_accepted_by_the_real_scalings(
     processor = PROCESSORS[family]
     image = Image.new("RGB", (short, long) if upright else (long, short), "red")
     shown = with_margins(image, processor, limits)
-    read = fetch_image({"image": shown, **limits}, image_patch_size=processor.patch_size)
-    assert all(side % token_side(processor) == 0 for side in read.size)
-    _, rows, columns = processor(read, return_tensors="np")["image_grid_thw"][0]
+    scaled = fetch_image({"image": shown, **limits}, image_patch_size=processor.patch_size)
+    assert all(side % token_side(processor) == 0 for side in scaled.size)
+    _, rows, columns = processor(scaled, return_tensors="np")["image_grid_thw"][0]
     assert visual_tokens(*shown.size, processor, limits) == rows * columns // 4
     # Nothing of the image is lost.
     counts = {color: count for count, color in shown.getcolors(maxcolors=2)}
@@ -63,12 +63,12 @@ def test_a_processor_limited_to_the_largest_area_scales_every_image_as_before(
         # Small images are scaled up.
         ((187, 18), False),
         ((1, 1), False),
-        # The first scaling accepts it, and makes of it what the second refuses.
+        # The first scaling accepts it, but the second refuses the result.
         ((5640, 29), True),
         ((2000, 3), True),
     ],
 )
-def test_only_what_is_refused_gets_margins(size: tuple[int, int], needs_margins: bool) -> None:
+def test_only_images_that_would_be_refused_get_margins(size: tuple[int, int], needs_margins: bool) -> None:
     width, height = accepted_size(*size, PROCESSOR, {})
     assert width == size[0]
     assert size[1] < height <= 60 if needs_margins else height == size[1]

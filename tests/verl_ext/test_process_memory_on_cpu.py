@@ -1,4 +1,4 @@
-"""What Ray has every process of a run do first."""
+"""The setup of every process of a run: rare garbage collection, huge pages, and freed memory that is returned."""
 
 import gc
 import os
@@ -10,23 +10,23 @@ import ray
 from mmupt.compose import load_recipe
 
 
-def test_the_workers_of_a_cpu_run_search_for_garbage_rarely() -> None:
+def test_the_workers_of_a_cpu_run_collect_garbage_rarely() -> None:
     runtime_env = load_recipe("mmupt_tiny")[0].ray_kwargs.ray_init.runtime_env
     ray.init(
         num_cpus=1,
         include_dashboard=False,
         runtime_env={"worker_process_setup_hook": runtime_env.worker_process_setup_hook},
     )
-    # Not of this process, in which another test may have run a command that trains.
+    # From a new process, as another test may have changed the threshold of this one.
     code = "import gc; print(gc.get_threshold()[0])"
-    usual = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    default = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     try:
-        assert ray.get(ray.remote(lambda: gc.get_threshold()).remote())[0] > usual
+        assert ray.get(ray.remote(lambda: gc.get_threshold()).remote())[0] > default
     finally:
         ray.shutdown()
 
 
-def test_ray_starts_processes_as_ever_for_recipes_that_do_not_ask() -> None:
+def test_other_recipes_have_no_setup_hook() -> None:
     assert load_recipe("mmupt_smoke")[0].ray_kwargs.ray_init.runtime_env.worker_process_setup_hook is None
 
 
@@ -46,7 +46,7 @@ for mapping in re.split(r"(?m)^(?=[0-9a-f]+-)", open("/proc/self/smaps").read())
 """
     variables = load_recipe("mmupt_smoke")[0].ray_kwargs.ray_init.runtime_env.env_vars
     environment = os.environ | {name: str(value) for name, value in variables.items()}
-    # hg is the kernel's flag of a mapping for which huge pages were asked.
+    # hg is the kernel's flag of a mapping for which huge pages are requested.
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment).stdout == "True\n"
     )
@@ -56,7 +56,7 @@ def test_freed_memory_between_blocks_that_stay_goes_back_to_the_system() -> None
     code = """
 import ctypes
 from verl_ext.process_memory import return_freed_memory
-# As a process that has had larger blocks behaves: those of half a megabyte come from its heap.
+# As in a process that has freed larger blocks, blocks of half a megabyte come from the heap.
 ctypes.CDLL(None).mallopt(-3, 32 << 20)
 def resident():
     with open("/proc/self/statm") as file:
@@ -65,12 +65,12 @@ large, small = [], []
 for _ in range(200):
     large.append(b"1" * (1 << 19))
     small.append(b"1" * 100_000)
-held = resident()
+peak = resident()
 large.clear()
 freed = resident()
 return_freed_memory()
-print(held - freed, freed - resident())
+print(peak - freed, freed - resident())
 """
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    by_itself, by_the_call = map(int, output.split())
-    assert by_itself < 20 and by_the_call > 70
+    at_once, by_the_call = map(int, output.split())
+    assert at_once < 20 and by_the_call > 70

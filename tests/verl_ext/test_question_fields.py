@@ -1,4 +1,4 @@
-"""What rows of veRL's own format and of this project say about their question."""
+"""Fields of a question are read from rows in veRL's format and in this project's."""
 
 from io import BytesIO
 from typing import Any
@@ -24,7 +24,7 @@ def png(color: str) -> bytes:
 
 
 def plain_row(text: str = "Find x.", color: str = "red", **changes: Any) -> dict[str, Any]:
-    """As veRL's RLHFDataset returns a row of geo3k: the image undecoded, with its bytes beside it."""
+    """A row of geo3k as veRL's RLHFDataset returns it: the image undecoded, with its bytes beside it."""
     image = png(color)
     parts = [
         {"type": "image", "bytes": image, "path": None, "image": Image.open(BytesIO(image))},
@@ -74,7 +74,7 @@ def test_images_without_bytes_are_distinguished_too(image: Any) -> None:
     assert question_id(row(image)) == question_id(row(image)) != question_id(row("/b.png"))
 
 
-def test_the_text_of_a_row_is_that_of_its_user_messages_without_image_placeholders() -> None:
+def test_the_text_of_a_row_is_its_user_messages_without_image_placeholders() -> None:
     row = plain_row("Find x.")
     row["raw_prompt"] = [
         {"role": "system", "content": "Be brief."},

@@ -20,7 +20,7 @@ TOKENIZER = AutoTokenizer.from_pretrained(configuration(SHARED_PROMPT_AGENT, OVE
 
 
 class Policy:
-    """Stands for the engine: writes the questions in turn, calls those about an area valid, and answers with "3"."""
+    """Stand-in for the engine: writes the questions in turn, judges questions about an area valid, and answers "3"."""
 
     def __init__(self, *questions: str) -> None:
         self.questions = list(questions)
@@ -30,14 +30,14 @@ class Policy:
     async def generate(self, prompt_ids: list[int], image_data: Any = None, **request: Any) -> TokenOutput:
         text = TOKENIZER.decode(prompt_ids, skip_special_tokens=True)
         if "ask a question" in text:
-            said = self.questions.pop(0)
+            reply = self.questions.pop(0)
         elif "is right ?" in text:
             self.judged.append(text.split("user")[1].split(" is right ?")[0].strip())
-            said = "yes" if "area" in text else "no"
+            reply = "yes" if "area" in text else "no"
         else:
             self.solved.append((text, image_data))
-            said = "3"
-        tokens = TOKENIZER.encode(said)
+            reply = "3"
+        tokens = TOKENIZER.encode(reply)
         return TokenOutput(token_ids=tokens, log_probs=[-1.0] * len(tokens), stop_reason="completed", extra_fields={})
 
 
@@ -60,17 +60,17 @@ def roll_out(policy: Policy, monkeypatch: pytest.MonkeyPatch, *overrides: str) -
     for module in (agent_loop_tq, queue_rows, shared_features):
         monkeypatch.setattr(module.tq, "async_kv_put", put)
         monkeypatch.setattr(module.tq, "async_kv_batch_put", put)
-    rewarding = RewardWorker()
+    reward_worker = RewardWorker()
 
     async def body() -> None:
         config = configuration(SHARED_PROMPT_AGENT, [*OVERRIDES, *overrides])
-        worker: Any = GroupAgentLoopWorker(config, policy, None, [rewarding])
+        worker: Any = GroupAgentLoopWorker(config, policy, None, [reward_worker])
         prompt = {"uid": "a", "id": "a", "global_steps": 1, "agent_name": SHARED_PROMPT_AGENT}
         prompt["raw_prompt"] = message("ask a question about this figure .", picture(84, 84))
         await worker._run_prompt(prompt, {}, {"step": 1, "sample_index": 0, "rollout_n": 0, "validate": False})
 
     asyncio.run(body())
-    (request,) = rewarding.requests
+    (request,) = reward_worker.requests
     assert request.questions is not None and len(request.questions) == len(request.response_ids)
     return request.questions
 

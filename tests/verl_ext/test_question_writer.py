@@ -1,6 +1,6 @@
-"""The reward of a policy that writes questions: by hand, against its authors' code, and what always holds.
+"""The reward of a policy that writes questions: hand-computed values, the authors' code, and properties.
 
-`authors_question_writer.jsonl` has one made-up group per line: its questions ("" for none), how many of the `answers`
+`authors_question_writer.jsonl` has one synthetic group per line: its questions ("" for none), how many of the `answers`
 to each agree, the others being without an answer, and what `compute_score` of github.com/bruno686/VisPlay at 3aa895b
 (`train_examples/reward_function/cot_val.py`) gives, with nltk 3.10.4 and scikit-learn 1.9.1. These counts stood for its
 solver.
@@ -40,7 +40,7 @@ def written(text: str | None, *answers: str) -> WrittenQuestion:
 
 
 def test_the_reward_is_the_solvers_uncertainty_minus_the_cluster_share() -> None:
-    found = rewards(
+    result = rewards(
         [
             written(AREA, "1", "1", "1", "2"),
             written(AREA, "1", "2", "3", "4"),
@@ -48,7 +48,7 @@ def test_the_reward_is_the_solvers_uncertainty_minus_the_cluster_share() -> None
             WrittenQuestion(None, []),
         ]
     )
-    assert found == [0.25 - 2 / 4, 0.25 - 2 / 4, 0.5 - 1 / 4, -1 - 1 / 4]
+    assert result == [0.25 - 2 / 4, 0.25 - 2 / 4, 0.5 - 1 / 4, -1 - 1 / 4]
 
 
 def test_solutions_without_an_answer_count_in_the_total_but_do_not_vote() -> None:
@@ -62,7 +62,7 @@ def test_a_question_that_the_solver_calls_valid_gets_a_bonus() -> None:
     # min(s, 1 - s) - c + 0.1 v of RISE, with s = c = 1/2.
     assert rewards(questions) == pytest.approx([0.1, 0.0])
     assert rewards(questions, SolverSettings(validity_bonus=0.5)) == pytest.approx([0.5, 0.0])
-    # Not asked.
+    # Validity unknown.
     assert rewards(list(unsure)) == [0.0, 0.0]
 
 
@@ -88,7 +88,7 @@ def test_rewards_equal_those_of_the_authors_code() -> None:
     assert len(GROUPS) == 200 and sum("" in group["questions"] for group in GROUPS) > 50
     assert len({reward for group in GROUPS for reward in group["question_writer"]}) > 50
     for group in GROUPS:
-        found = rewards(
+        result = rewards(
             [
                 WrittenQuestion(
                     text or None, ([r"\boxed{7}"] * count + ["hm"] * (group["answers"] - count)) * bool(text)
@@ -96,7 +96,7 @@ def test_rewards_equal_those_of_the_authors_code() -> None:
                 for text, count in zip(group["questions"], group["agreeing"], strict=True)
             ]
         )
-        assert found == pytest.approx(group["question_writer"], abs=1e-6)
+        assert result == pytest.approx(group["question_writer"], abs=1e-6)
 
 
 TEXTS = st.lists(st.text("abc ", max_size=12), min_size=1, max_size=8)
@@ -113,9 +113,9 @@ def test_shares_describe_a_partition(texts: list[str]) -> None:
 
 @given(st.lists(st.tuples(st.text("abc ", max_size=12), st.lists(st.sampled_from("123"), min_size=2)), min_size=1))
 def test_rewards_are_bounded(questions: list[tuple[str, list[str]]]) -> None:
-    found = rewards([written(text or None, *answers) for text, answers in questions])
-    assert all(-2 <= reward <= 0.5 - 1 / len(questions) for reward in found)
-    assert all((reward < -1) == (not text) for reward, (text, _) in zip(found, questions, strict=True))
+    result = rewards([written(text or None, *answers) for text, answers in questions])
+    assert all(-2 <= reward <= 0.5 - 1 / len(questions) for reward in result)
+    assert all((reward < -1) == (not text) for reward, (text, _) in zip(result, questions, strict=True))
 
 
 @given(st.data())
@@ -123,8 +123,8 @@ def test_the_order_of_copies_and_unrelated_questions_does_not_matter(data: st.Da
     different = ["what is the area ?", "how long are both", "find this angle now .", "x", ""]
     texts = data.draw(st.lists(st.sampled_from(different), min_size=1, max_size=10))
     order = data.draw(st.permutations(range(len(texts))))
-    shares, permuted = cluster_shares(texts), cluster_shares([texts[place] for place in order])
-    assert permuted == [shares[place] for place in order]
+    shares, permuted = cluster_shares(texts), cluster_shares([texts[index] for index in order])
+    assert permuted == [shares[index] for index in order]
 
 
 @given(st.lists(st.sampled_from("ab"), min_size=4, max_size=10))
@@ -136,16 +136,16 @@ def test_another_copy_never_raises_the_reward_of_a_question(texts: list[str]) ->
 
 def test_the_solver_sees_the_images_and_the_question_instead_of_the_request() -> None:
     image = {"type": "image", "image": "pixels", "max_pixels": 9}
-    asked = [
+    request = [
         {"role": "system", "content": "be brief"},
         {"role": "user", "content": [image, {"type": "text", "text": "ask a question"}]},
     ]
     question = "is <|im_end|> or <image> here ?"
-    *before, said = solver_messages(asked, question, "box it", ["<|im_end|>"])
-    assert before == asked[:1]
-    assert said["content"] == [image, {"type": "text", "text": "is < |im_end|> or < image> here ? box it"}]
+    *before, message = solver_messages(request, question, "box it", ["<|im_end|>"])
+    assert before == request[:1]
+    assert message["content"] == [image, {"type": "text", "text": "is < |im_end|> or < image> here ? box it"}]
     # The images of the request stay when those of the question are sent.
-    assert said["content"][0] is not image
+    assert message["content"][0] is not image
     assert solver_messages([{"role": "user", "content": "ask"}], "1 + 1 ?", None, []) == [
         {"role": "user", "content": "1 + 1 ?"}
     ]

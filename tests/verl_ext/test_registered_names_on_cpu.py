@@ -80,18 +80,21 @@ def test_the_names_that_are_known_without_importing_verl_are_the_registered_ones
 
 
 def test_a_name_that_nothing_registers_is_refused_with_the_nearest_one(tmp_path: Path) -> None:
-    # Each call imports veRL in a process of its own.
+    # Each call imports veRL in a new process.
     file = tmp_path / "reward.py"
     file.write_text(REGISTERS)
-    found = problems("majority_votes", "patent_agent", "synch", "grop", "clipped", path=str(file), name="score")
-    assert found.count("none is registered under this name") == 5
-    assert "algorithm.adv_estimator=grop: none is registered under this name; did you mean 'grpo'?" in found
-    assert "policy_loss.loss_mode=clipped: none is registered under this name; did you mean 'clipped_twice'?" in found
-    assert "trainer.v1.trainer_mode=synch: none is registered under this name; did you mean 'sync'?" in found
+    message = problems("majority_votes", "patent_agent", "synch", "grop", "clipped", path=str(file), name="score")
+    assert message.count("none is registered under this name") == 5
+    assert "algorithm.adv_estimator=grop: none is registered under this name; did you mean 'grpo'?" in message
+    assert "policy_loss.loss_mode=clipped: none is registered under this name; did you mean 'clipped_twice'?" in message
+    assert "trainer.v1.trainer_mode=synch: none is registered under this name; did you mean 'sync'?" in message
     # The names of our own rewards are known, too.
     assert (
-        "reward_manager.name=majority_votes: none is registered under this name; did you mean 'majority_vote'?" in found
+        "reward_manager.name=majority_votes: none is registered under this name; did you mean 'majority_vote'?"
+        in message
     )
-    assert "default_agent_loop=patent_agent: none is registered" in found and "did you mean 'patient_agent'?" in found
+    assert (
+        "default_agent_loop=patent_agent: none is registered" in message and "did you mean 'patient_agent'?" in message
+    )
     # What the code registers is accepted.
     assert not problems("by_rank", "patient_agent", "sync", "by_median", "clipped_twice", path=str(file), name="score")

@@ -30,7 +30,7 @@ VOTED = {
 
 
 def settings(*overrides: str) -> DictConfig:
-    # The recipe's own data set need not have been made.
+    # The recipe's data set may be missing.
     sampler = load_recipe("mmupt_tiny", ["data.train_files=null", *overrides])[0].trainer.v1.sampler
     OmegaConf.resolve(sampler)
     return sampler.sampler_kwargs
@@ -52,9 +52,9 @@ def test_without_filters_the_buffer_equals_verls_with_a_shorter_poll_interval() 
     buffer = build(settings())
     assert buffer.filter_groups_metric is None and not buffer.sync_refill_failed_groups
     assert (buffer.poll_interval, buffer.train_batch_size, buffer.gen_batch_size) == (0.05, 32, 32)
-    without = settings()
-    without.filter_groups = None
-    assert build(without).filter_groups_metric is None
+    unfiltered = settings()
+    unfiltered.filter_groups = None
+    assert build(unfiltered).filter_groups_metric is None
 
 
 def test_options_of_other_reward_managers_are_not_read_as_vote_options() -> None:
@@ -160,10 +160,10 @@ def test_a_training_sample_reports_vote_metrics_and_accuracy(
     assert metrics["vote/scoring_seconds"] == 1.0
     assert History(tmp_path / "history.jsonl").majority_ratios == {1: pytest.approx(2 / 3)}
     buffer._votes.flush()
-    on_file = read_votes(tmp_path / "votes" / "1.parquet")
-    assert [row["id"] for row in on_file] == ["q1", "q2"] and {row["majority_ratio"] for row in on_file} == {2 / 3}
-    assert {(row["first_policy"], row["last_policy"]) for row in on_file} == {(0, 1)}
-    assert [row["label_correct"] for row in on_file] == ([True, False] if measured else [None, None])
+    stored = read_votes(tmp_path / "votes" / "1.parquet")
+    assert [row["id"] for row in stored] == ["q1", "q2"] and {row["majority_ratio"] for row in stored} == {2 / 3}
+    assert {(row["first_policy"], row["last_policy"]) for row in stored} == {(0, 1)}
+    assert [row["label_correct"] for row in stored] == ([True, False] if measured else [None, None])
 
 
 def test_no_vote_metrics_are_reported_without_votes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ def test_no_vote_metrics_are_reported_without_votes(tmp_path: Path, monkeypatch:
 def test_validations_are_recorded_by_question_and_a_collapse_ends_the_next_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # u3 failed altogether, of u2 one response is left, u1 has two, one of which has two outputs.
+    # u3 failed, u2 has one response left, and u1 has two, one of them with two outputs.
     right = {"u1_0_0": 1.0, "u1_0_1": 1.0, "u1_1_0": 0.0, "u2_1_0": 1.0}
     batch = KVBatchMeta(partition_id="val", keys=list(right), tags=[{} for _ in right])
 
@@ -206,7 +206,7 @@ def test_validations_are_recorded_by_question_and_a_collapse_ends_the_next_step(
         buffer.sample(global_steps=11, partition_id="train", batch_size=3)
 
 
-def test_pending_prompts_are_described_by_row_id_and_what_they_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pending_prompts_are_described_by_row_id_and_phase(monkeypatch: pytest.MonkeyPatch) -> None:
     def prompt(number: int, status: str, **tag: str) -> dict[str, Any]:
         return {"is_prompt": True, "status": status, "id": f"q{number}", **tag}
 

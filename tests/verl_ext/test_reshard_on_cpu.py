@@ -1,4 +1,4 @@
-"""A checkpoint of some ranks becomes one of others: real FSDP2 shards, as veRL writes them, over gloo."""
+"""Checkpoints are resharded to other numbers of ranks: real FSDP2 shards in veRL's format, over gloo."""
 
 import json
 import multiprocessing
@@ -14,19 +14,19 @@ from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from verl_ext.checkpoints.reshard import SETTINGS, reshard
 
-# Processes start from one that has imported torch.
+# Start processes from a server that has imported torch.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["torch.distributed.fsdp"])
 
 
 def train(rank: int, ranks: int, folder: Path, resume: bool, steps: int) -> None:
-    """The steps of one rank, on a batch that is the same for all; loads and saves as veRL does."""
+    """Train as one rank, on the same batch as all ranks; load and save like veRL."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous_{ranks}_{resume}", rank=rank, world_size=ranks
     )
     torch.manual_seed(0)
-    # Neither 7 nor 5 rows divide evenly, and of a single one some ranks get nothing.
+    # 7 and 5 rows do not divide evenly, and a single row leaves some ranks without any.
     model = torch.nn.Sequential(torch.nn.Linear(3, 7), torch.nn.Tanh(), torch.nn.Linear(7, 5), torch.nn.Linear(5, 1))
     model.register_buffer("buffer", torch.ones(2))
     for module in (*model, model):
@@ -60,12 +60,12 @@ def run(folder: Path, ranks: int, resume: bool, steps: int) -> None:
         assert process.exitcode == 0
 
 
-def whole(folder: Path, ranks: int) -> dict[str, torch.Tensor]:
-    """All parameters, buffers and moments, put together from the shards."""
+def assembled(folder: Path, ranks: int) -> dict[str, torch.Tensor]:
+    """Assemble all parameters, buffers and moments from the shards."""
     models, optimizers = ([load(folder, name, ranks, rank) for rank in range(ranks)] for name in ("model", "optim"))
     tensors = {name: [model[name] for model in models] for name in models[0]}
     for index, state in optimizers[0]["state"].items():
-        tensors |= {f"{index}.{name}": [each["state"][index][name] for each in optimizers] for name in state}
+        tensors |= {f"{index}.{name}": [optimizer["state"][index][name] for optimizer in optimizers] for name in state}
     return {
         name: torch.cat([shard._local_tensor for shard in shards]) if hasattr(shards[0], "placements") else shards[0]
         for name, shards in tensors.items()
@@ -73,7 +73,7 @@ def whole(folder: Path, ranks: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def of_two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+def two_rank_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
     folder = tmp_path_factory.mktemp("two")
     run(folder, ranks=2, resume=False, steps=1)
 
@@ -88,23 +88,25 @@ def of_two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], P
 
 @pytest.mark.parametrize("ranks", [1, 3, 8])
 def test_weights_and_moments_survive_resharding_there_and_back(
-    of_two_ranks: Callable[[Path], Path], tmp_path: Path, ranks: int
+    two_rank_checkpoint: Callable[[Path], Path], tmp_path: Path, ranks: int
 ) -> None:
-    actor = of_two_ranks(tmp_path / "actor")
-    before = whole(actor, 2)
+    actor = two_rank_checkpoint(tmp_path / "actor")
+    before = assembled(actor, 2)
     assert {"0.weight", "buffer", "0.exp_avg", "0.exp_avg_sq", "0.step"} <= before.keys()
-    for now in (ranks, 2):
-        reshard(actor, now)
-        after = whole(actor, now)
+    for count in (ranks, 2):
+        reshard(actor, count)
+        after = assembled(actor, count)
         assert after.keys() == before.keys()
         assert all(torch.equal(after[name], before[name]) for name in before)
-        assert json.loads((actor / SETTINGS).read_text()) == {"FSDP_version": 2, "world_size": now}
-        assert len(list(actor.glob("*.pt"))) == 3 * now, "shards of another number of ranks are left"
+        assert json.loads((actor / SETTINGS).read_text()) == {"FSDP_version": 2, "world_size": count}
+        assert len(list(actor.glob("*.pt"))) == 3 * count, "shards of another number of ranks are left"
 
 
-def test_every_rank_gets_the_rows_that_fsdp_would_give_it(of_two_ranks: Callable[[Path], Path], tmp_path: Path) -> None:
-    actor = of_two_ranks(tmp_path / "actor")
-    full = whole(actor, 2)["0.weight"]
+def test_every_rank_gets_the_rows_that_fsdp_would_give_it(
+    two_rank_checkpoint: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    actor = two_rank_checkpoint(tmp_path / "actor")
+    full = assembled(actor, 2)["0.weight"]
     reshard(actor, 3)
     for rank, rows in enumerate(full.chunk(3)):
         shard = load(actor, "model", 3, rank)["0.weight"]
@@ -118,17 +120,17 @@ def test_changing_the_number_of_ranks_does_not_change_training(tmp_path: Path) -
         reshard(tmp_path / "changing", ranks)
         run(tmp_path / "changing", ranks, resume=True, steps=1)
     run(tmp_path / "steady", 1, resume=False, steps=3)
-    changing, steady = whole(tmp_path / "changing", 3), whole(tmp_path / "steady", 1)
+    changing, steady = assembled(tmp_path / "changing", 3), assembled(tmp_path / "steady", 1)
     assert changing["0.step"] == steady["0.step"] == 3
     for name in steady:
         torch.testing.assert_close(changing[name], steady[name])
 
 
 def test_a_kill_while_resharding_leaves_the_checkpoint_unchanged(
-    of_two_ranks: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    two_rank_checkpoint: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    actor = of_two_ranks(tmp_path / "actor")
-    before = whole(actor, 2)
+    actor = two_rank_checkpoint(tmp_path / "actor")
+    before = assembled(actor, 2)
 
     def kill(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -137,15 +139,15 @@ def test_a_kill_while_resharding_leaves_the_checkpoint_unchanged(
         killed.setattr("verl_ext.checkpoints.reshard.shutil.copyfile", kill)
         reshard(actor, 1)
     reshard(actor, 2)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in whole(actor, 2).items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in assembled(actor, 2).items())
     reshard(actor, 1)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in whole(actor, 1).items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in assembled(actor, 1).items())
 
 
 def test_an_unsharded_tensor_that_differs_between_ranks_is_refused(
-    of_two_ranks: Callable[[Path], Path], tmp_path: Path
+    two_rank_checkpoint: Callable[[Path], Path], tmp_path: Path
 ) -> None:
-    actor = of_two_ranks(tmp_path / "actor")
+    actor = two_rank_checkpoint(tmp_path / "actor")
     state = load(actor, "model", 2, 1)
     state["buffer"] += 1
     torch.save(state, actor / "model_world_size_2_rank_1.pt")
@@ -153,8 +155,10 @@ def test_an_unsharded_tensor_that_differs_between_ranks_is_refused(
         reshard(actor, 1)
 
 
-def test_tensors_sharded_over_only_some_ranks_are_refused(of_two_ranks: Callable[[Path], Path], tmp_path: Path) -> None:
-    actor = of_two_ranks(tmp_path / "actor")
+def test_tensors_sharded_over_only_some_ranks_are_refused(
+    two_rank_checkpoint: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    actor = two_rank_checkpoint(tmp_path / "actor")
     mesh = DeviceMesh(
         "cpu", torch.arange(2).reshape(1, 2), mesh_dim_names=("ddp", "fsdp"), _init_backend=False, _rank=0
     )

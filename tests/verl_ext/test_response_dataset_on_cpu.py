@@ -1,4 +1,4 @@
-"""veRL's SFT trainer gets the prompt of a rollout and learns the response and the end of its turn, nothing else."""
+"""veRL's SFT trainer gets the prompt of a rollout and learns only the response and the end of its turn."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -65,36 +65,36 @@ def by_id(dataset: ResponseDataset) -> dict[str, dict[str, Any]]:
     return {id: dataset[number] for number, id in enumerate(dataset.dataframe["id"])}
 
 
-def test_the_response_and_the_end_of_its_turn_are_learnt_and_nothing_else(tmp_path: Path) -> None:
-    for id, found in by_id(load(tmp_path, ROWS)).items():
-        (response,) = (one["response"] for one in ROWS if one["id"] == id)
-        learnt = found["input_ids"][found["loss_mask"].bool()].tolist()
+def test_only_the_response_and_the_end_of_its_turn_are_learnt(tmp_path: Path) -> None:
+    for id, item in by_id(load(tmp_path, ROWS)).items():
+        (response,) = (source["response"] for source in ROWS if source["id"] == id)
+        learnt = item["input_ids"][item["loss_mask"].bool()].tolist()
         assert learnt == [*TOKENIZER.encode(response, add_special_tokens=False), TOKENIZER.eos_token_id]
-        assert found["input_ids"].tolist()[-len(learnt) :] == learnt
+        assert item["input_ids"].tolist()[-len(learnt) :] == learnt
         assert TOKENIZER.decode(learnt, skip_special_tokens=True) == response
 
 
-@pytest.mark.parametrize("asked", ROWS, ids=lambda one: one["id"])
-def test_the_prompt_is_that_of_a_rollout_and_of_an_evaluation(tmp_path: Path, asked: dict[str, Any]) -> None:
+@pytest.mark.parametrize("source", ROWS, ids=lambda source: source["id"])
+def test_the_prompt_equals_that_of_a_rollout_and_of_an_evaluation(tmp_path: Path, source: dict[str, Any]) -> None:
     limits = {"min_pixels": 28 * 28 * 2, "max_pixels": 28 * 28 * 40}
-    found = load(tmp_path, [asked], instruction="think .", **limits)[0]
-    evaluated = engine_prompt(asked, PROCESSOR, limits, "think .")
+    item = load(tmp_path, [source], instruction="think .", **limits)[0]
+    evaluated = engine_prompt(source, PROCESSOR, limits, "think .")
     images = evaluated.get("multi_modal_data", {}).get("image")
-    tokens, features = rollout(f"{asked['prompt'][0]['content'].replace('<image>', '')} think .", images)
-    assert found["input_ids"][: len(tokens)].tolist() == tokens
-    assert not found["loss_mask"][: len(tokens)].any() and found["loss_mask"][len(tokens) :].all()
-    # vLLM puts in the tokens of an image itself.
+    tokens, features = rollout(f"{source['prompt'][0]['content'].replace('<image>', '')} think .", images)
+    assert item["input_ids"][: len(tokens)].tolist() == tokens
+    assert not item["loss_mask"][: len(tokens)].any() and item["loss_mask"][len(tokens) :].all()
+    # vLLM expands the placeholder of an image itself.
     collapsed = [token for before, token in pairwise([None, *tokens]) if not before == token == IMAGE]
     assert collapsed == evaluated["prompt_token_ids"]
-    assert found["multi_modal_inputs"].keys() == ({"pixel_values", "image_grid_thw"} if images else set())
-    for name, value in found["multi_modal_inputs"].items():
+    assert item["multi_modal_inputs"].keys() == ({"pixel_values", "image_grid_thw"} if images else set())
+    for name, value in item["multi_modal_inputs"].items():
         assert torch.equal(value, features[name])
-    response = int(found["loss_mask"].sum())
-    assert torch.equal(found["position_ids"], continued(positions(tokens, features), response)[0])
+    response = int(item["loss_mask"].sum())
+    assert torch.equal(item["position_ids"], continued(positions(tokens, features), response)[0])
 
 
 def rollout(question: str, images: list[Image.Image] | None) -> tuple[list[int], dict[str, Any]]:
-    """What veRL's agent loop makes of a prompt: tokens and what else the processor returns."""
+    """Return the tokens and the processor's other outputs that veRL's agent loop computes for a prompt."""
     builder = create_continuous_token_builder(TOKENIZER, hf_model_type="qwen2_5_vl", processor=PROCESSOR)
     parts = [*({"type": "image", "image": image} for image in images or ()), {"type": "text", "text": question}]
     features: dict[str, Any] = {}
@@ -103,7 +103,7 @@ def rollout(question: str, images: list[Image.Image] | None) -> tuple[list[int],
 
 
 def positions(tokens: list[int], features: dict[str, Any]) -> torch.Tensor:
-    """As veRL's agent loop computes them, int64 (1, 4, tokens)."""
+    """Compute position ids like veRL's agent loop, int64 (1, 4, tokens)."""
     ids = torch.tensor([tokens])
     vision, _ = PROCESSOR.get_rope_index(
         input_ids=ids,
@@ -114,15 +114,15 @@ def positions(tokens: list[int], features: dict[str, Any]) -> torch.Tensor:
     return torch.cat([torch.arange(len(tokens)).view(1, 1, -1), vision.transpose(0, 1)], dim=1)
 
 
-@pytest.mark.parametrize("spelt", ["<|im_end|>", "<|vision_start|><|image_pad|><|vision_end|>", "<image>"])
-def test_special_tokens_and_placeholders_that_a_response_spells_out_are_text(tmp_path: Path, spelt: str) -> None:
-    (found,) = by_id(load(tmp_path, [row("a", "<image>sum ?", f"so {spelt} .", FIGURES[0])])).values()
-    learnt = found["input_ids"][found["loss_mask"].bool()].tolist()
+@pytest.mark.parametrize("spelled", ["<|im_end|>", "<|vision_start|><|image_pad|><|vision_end|>", "<image>"])
+def test_special_tokens_and_placeholders_that_a_response_spells_out_are_text(tmp_path: Path, spelled: str) -> None:
+    (item,) = by_id(load(tmp_path, [row("a", "<image>sum ?", f"so {spelled} .", FIGURES[0])])).values()
+    learnt = item["input_ids"][item["loss_mask"].bool()].tolist()
     assert not set(learnt[:-1]) & set(TOKENIZER.all_special_ids) - {TOKENIZER.unk_token_id}
-    assert learnt == turn_tokens(TOKENIZER, f"so {spelt} .")
+    assert learnt == turn_tokens(TOKENIZER, f"so {spelled} .")
 
 
-def test_a_seed_has_its_own_order_of_rows_and_always_the_same(tmp_path: Path) -> None:
+def test_the_seed_determines_the_order_of_rows(tmp_path: Path) -> None:
     rows = [row(str(number), "<image>sum ?", "so \\boxed{1}", FIGURES[0]) for number in range(8)]
 
     def order(seed: int) -> list[str]:
@@ -139,7 +139,7 @@ def test_a_sequence_that_is_too_long_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_sequences_of_whatever_lengths_reach_the_trainer_whole(tmp_path: Path, workers: int) -> None:
+def test_sequences_of_any_lengths_reach_the_trainer_complete(tmp_path: Path, workers: int) -> None:
     from verl.utils import tensordict_utils as tu
 
     for rows in (ROWS, [ROWS[0], ROWS[3]], [ROWS[2]] * 2, [ROWS[2], ROWS[0]]):

@@ -1,4 +1,4 @@
-"""SCRL rewards clear majorities and punishes rare answers of which the policy is unsure."""
+"""SCRL rewards clear majorities and punishes rare answers about which the policy is unsure."""
 
 import pytest
 from hypothesis import given

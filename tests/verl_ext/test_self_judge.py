@@ -27,12 +27,12 @@ def rewards(answers: list[str | None], judgements: list[float]) -> list[float]:
     # 1 + 0.2 sigmoid((s - 0.95) / 0.02) - 0.2 sigmoid((0.40 - s) / 0.05), by hand.
     [(0.0, 0.800067), (0.40, 0.9), (0.7, 0.999505), (0.95, 1.099997), (1.0, 1.184828)],
 )
-def test_the_factor_equals_that_of_the_paper(judgement: float, factor: float) -> None:
+def test_the_factor_equals_the_papers(judgement: float, factor: float) -> None:
     assert judge_factor(judgement) == pytest.approx(factor, abs=1e-5)
 
 
 def test_below_the_threshold_the_share_is_multiplied_by_the_factor() -> None:
-    # Shares 0.5, 0.25 and 0.25; no judgement in between changes anything much.
+    # Shares 0.5, 0.25 and 0.25; the medium judgement 0.7 hardly changes a reward.
     expected = [0.5 * judge_factor(1.0), 0.5 * judge_factor(0.0), 0.25 * judge_factor(0.7), 0.25 * judge_factor(0.7)]
     assert rewards(["1", "1", "2", "3"], [1.0, 0.0, 0.7, 0.7]) == pytest.approx(expected)
 
@@ -53,7 +53,7 @@ def test_a_response_without_an_answer_gets_zero_and_counts_in_the_total() -> Non
 def test_rewards_are_from_zero_to_one_and_rise_with_the_judgement(group: list[tuple[str | None, float]]) -> None:
     answers = [answer for answer, _ in group]
     low, high = rewards(answers, [judgement for _, judgement in group]), rewards(answers, [1.0] * len(group))
-    assert all(0 <= one <= other <= 1 for one, other in zip(low, high, strict=True))
+    assert all(0 <= lower <= upper <= 1 for lower, upper in zip(low, high, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_placeholders_and_tags_in_a_response_are_not_interpreted() -> None:
     ]
 
 
-def asked_about(*parts: dict[str, Any]) -> list[dict[str, Any]]:
+def judged_parts(*parts: dict[str, Any]) -> list[dict[str, Any]]:
     return judge_prompt([{"role": "user", "content": [*parts, {"type": "text", "text": "How many?"}]}])
 
 
@@ -100,7 +100,7 @@ def test_the_judge_sees_images_in_any_mode_and_from_any_path(mode: str, form: st
     image = Image.new("RGB", (2, 3), "red").convert(mode)
     image.save(file := tmp_path / "image.tiff")
     part = {"type": "image", "image": image if form is None else form.format(file)}
-    shown, text = asked_about(part)
+    shown, text = judged_parts(part)
     seen = Image.open(BytesIO(base64.b64decode(shown["image_url"]["url"].removeprefix("data:image/png;base64,"))))
     assert seen.convert("RGB").tobytes() == image.convert("RGB").tobytes() and seen.size == (2, 3)
     assert text == {"type": "text", "text": "How many?"}
@@ -109,12 +109,12 @@ def test_the_judge_sees_images_in_any_mode_and_from_any_path(mode: str, form: st
 @pytest.mark.parametrize("url", ["https://host/image.png", "http://host/image.png", "data:image/png;base64,AAAA"])
 def test_urls_of_images_are_passed_to_the_judge_unchanged(url: str) -> None:
     for name in ("image", "image_url"):
-        assert asked_about({"type": "image", name: url})[0] == {"type": "image_url", "image_url": {"url": url}}
+        assert judged_parts({"type": "image", name: url})[0] == {"type": "image_url", "image_url": {"url": url}}
 
 
 def test_a_prompt_with_a_video_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="a part of type video: a judge sees texts and images only"):
-        asked_about({"type": "video", "video": "clip.mp4"})
+        judged_parts({"type": "video", "video": "clip.mp4"})
 
 
 def test_every_invalid_judge_setting_is_named() -> None:

@@ -114,7 +114,7 @@ def test_the_rows_of_a_group_fetch_its_features_once_and_release_them_at_the_end
 
 
 class ObjectStore:
-    """Stands for the module `ray`."""
+    """Stand-in for the module `ray`."""
 
     def __init__(self) -> None:
         self.images: list[list[Image.Image]] = []
@@ -133,13 +133,13 @@ def test_no_worker_holds_images_or_pixel_values_while_responses_are_generated(mo
 
     def large_objects() -> list[Any]:
         own = {id(image) for images in store.images for image in images}
-        mine = [part for messages in PROMPTS.values() for part in messages[0]["content"] if isinstance(part, dict)]
-        own |= {id(part.get("image")) for part in mine}
+        parts = [part for messages in PROMPTS.values() for part in messages[0]["content"] if isinstance(part, dict)]
+        own |= {id(part.get("image")) for part in parts}
         return [
-            one
-            for one in gc.get_objects()
-            if (type(one) is torch.Tensor and one.dim() == 2 and one.shape[1] == 1176)
-            or (isinstance(one, Image.Image) and one.width > 1 and id(one) not in own)
+            item
+            for item in gc.get_objects()
+            if (type(item) is torch.Tensor and item.dim() == 2 and item.shape[1] == 1176)
+            or (isinstance(item, Image.Image) and item.width > 1 and id(item) not in own)
         ]
 
     gc.collect()
@@ -147,7 +147,7 @@ def test_no_worker_holds_images_or_pixel_values_while_responses_are_generated(mo
 
     def watch(request: dict[str, Any]) -> None:
         requests.append(request)
-        # The thread that ran the processor lets go of its last call only a moment after that has returned.
+        # The processor's thread releases its arguments a moment after the call has returned.
         time.sleep(0.05)
         held.append(len(large_objects()) - before)
 
@@ -199,7 +199,7 @@ def test_only_a_few_prompts_are_processed_concurrently(monkeypatch: pytest.Monke
 
 
 class Replica:
-    """Stands for the Ray actors around an engine and around veRL's load balancer."""
+    """Stand-in for the Ray actor around an engine."""
 
     def __init__(self, name: str, served: list[tuple[str, str]]) -> None:
         self.generate, self._name, self._served = self, name, served
@@ -226,7 +226,7 @@ class Remote:
 
 
 def serve(groups: int, keeps_ids: bool = False) -> list[tuple[str, str]]:
-    """The replica and id of each of the 10 requests of so many groups, by veRL's client and load balancer over four."""
+    """Send 10 requests per group over four replicas with veRL's client and load balancer. Returns (replica, id)s."""
     served: list[tuple[str, str]] = []
     config = configuration("shared_prompt_agent")
     config.actor_rollout_ref.rollout.full_determinism = keeps_ids
@@ -261,7 +261,7 @@ def test_requests_keep_their_ids_if_the_engine_gets_them() -> None:
 
 
 def test_images_sent_through_ray_arrive_unchanged() -> None:
-    # In here, as Ray's processes do not find this module.
+    # Defined here, as Ray's processes cannot import this module.
     class Engine:
         async def generate(
             self, request_id: str, prompt_ids: list[int], image_data: Any, **request: Any

@@ -37,7 +37,7 @@ def test_the_embedding_table_of_a_remote_model_is_read_from_verls_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    # A complete copy that is there is not made again.
+    # An existing complete copy is reused.
     copy = get_local_temp_path(elsewhere := "hdfs://host/tiny", str(tmp_path))
     shutil.copytree(TINY, copy)
     _record_directory_structure(copy)

@@ -36,11 +36,11 @@ PACKAGES = {"wandb": "wandb", "mlflow": "mlflow", "swanlab": "swanlab", "trackio
 
 
 def groups(step: int) -> list[dict[str, Any]]:
-    """Rows of votes on file: one with an image, one without, one whose row is not there any more."""
-    said = [("7", 0, 1.0), ("7", 0, 1.0), ("8", 1, 0.0), (None, None, 0.0)]
+    """Groups as in votes files: with an image, without one, with a row that no longer exists, and one too many."""
+    answers = [("7", 0, 1.0), ("7", 0, 1.0), ("8", 1, 0.0), (None, None, 0.0)]
     responses = [
         {"text": HOSTILE, "answer": answer, "class": number, "reward": reward, "trained": True, "correct": None}
-        for answer, number, reward in said
+        for answer, number, reward in answers
     ]
     group = {
         "step": step,
@@ -61,7 +61,11 @@ def train_file(tmp_path: Path) -> str:
     encoded = io.BytesIO()
     Image.new("RGB", (600, 300), "red").save(encoded, "PNG")
     rows = [
-        {"id": id_, "prompt": [{"role": "user", "content": "Find x."}], "images": [{"bytes": one} for one in images]}
+        {
+            "id": id_,
+            "prompt": [{"role": "user", "content": "Find x."}],
+            "images": [{"bytes": image} for image in images],
+        }
         for id_, images in (("with", [encoded.getvalue(), b"no image"]), ("without", []))
     ]
     file = tmp_path / "train.parquet"
@@ -71,7 +75,7 @@ def train_file(tmp_path: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Nothing of the user's, and no network."""
+    """Remove the user's settings of trackers, and work offline."""
     monkeypatch.setattr(os, "environ", os.environ.copy())
     for name in [*os.environ]:
         if name.startswith(("WANDB", "MLFLOW", "SWANLAB", "TRACKIO", "VERL_FILE", "TENSORBOARD")):
@@ -86,7 +90,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     monkeypatch.chdir(tmp_path)
     yield run
     if "wandb" in sys.modules:
-        # It keeps the folder of the first run of a process.
+        # The tracker keeps the folder of a process's first run.
         sys.modules["wandb"].teardown()
 
 
@@ -114,12 +118,12 @@ def start(
 
 
 def logged(name: str, run: Path) -> tuple[set[str], list[int], dict[int, float]]:
-    """The runs that a tracker has, the steps of the metric in the order of the files, and its values."""
+    """Return a tracker's run ids, the metric's steps in file order, and its values by step."""
     return READERS[name](run)
 
 
 def _wandb_records(file: Path) -> Iterator[bytes]:
-    """The records of a file that wandb writes offline, in LevelDB's log format after seven bytes."""
+    """Yield the records of wandb's offline file, which is in LevelDB's log format after seven bytes."""
     content, at, record = file.read_bytes(), 7, b""
     while at + 7 <= len(content):
         left = 32_768 - at % 32_768
@@ -129,7 +133,7 @@ def _wandb_records(file: Path) -> Iterator[bytes]:
         length, kind = struct.unpack("<HB", content[at + 4 : at + 7])
         record += content[at + 7 : at + 7 + length]
         at += 7 + length
-        # Whole, or the last part.
+        # A complete record, or the last part of one.
         if kind in (1, 4):
             yield record
             record = b""
@@ -139,7 +143,7 @@ def _wandb(run: Path) -> tuple[set[str], list[int], dict[int, float]]:
     import wandb
     from wandb.proto.wandb_internal_pb2 import Record
 
-    # A file is whole once the service that writes it has ended.
+    # A file is complete once the service that writes it has ended.
     wandb.teardown()
     ids, steps, values = set(), [], {}
     for file in sorted((run / "wandb").glob("offline-run-*/*.wandb")):
@@ -149,7 +153,7 @@ def _wandb(run: Path) -> tuple[set[str], list[int], dict[int, float]]:
             if record.HasField("run"):
                 ids.add(record.run.run_id)
             if record.HasField("history"):
-                items = {one.key or "/".join(one.nested_key): one.value_json for one in record.history.item}
+                items = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
                 if METRIC in items:
                     steps.append(int(record.history.step.num))
                     values[steps[-1]] = json.loads(items[METRIC])
@@ -160,18 +164,22 @@ def _mlflow(run: Path) -> tuple[set[str], list[int], dict[int, float]]:
     from mlflow import MlflowClient
 
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
-    found = client.search_runs([one.experiment_id for one in client.search_experiments()])
-    history = [one for each in found for one in client.get_metric_history(each.info.run_id, METRIC)]
-    return {each.info.run_id for each in found}, [one.step for one in history], {one.step: one.value for one in history}
+    ids = {run.info.run_id for run in client.search_runs([each.experiment_id for each in client.search_experiments()])}
+    history = [point for run_id in ids for point in client.get_metric_history(run_id, METRIC)]
+    return ids, [point.step for point in history], {point.step: point.value for point in history}
 
 
 def _trackio(run: Path) -> tuple[set[str], list[int], dict[int, float]]:
     from trackio.sqlite_storage import SQLiteStorage
 
     records = SQLiteStorage.get_run_records("mmupt")
-    logs = [log for one in records for log in SQLiteStorage.get_logs("mmupt", one["name"], run_id=one["id"])]
+    logs = [log for record in records for log in SQLiteStorage.get_logs("mmupt", record["name"], run_id=record["id"])]
     logs = [log for log in logs if METRIC in log]
-    return {one["id"] for one in records}, [log["step"] for log in logs], {log["step"]: log[METRIC] for log in logs}
+    return (
+        {record["id"] for record in records},
+        [log["step"] for log in logs],
+        {log["step"]: log[METRIC] for log in logs},
+    )
 
 
 def _swanlab(run: Path) -> tuple[set[str], list[int], dict[int, float]]:
@@ -197,7 +205,7 @@ def _tensorboard(run: Path) -> tuple[set[str], list[int], dict[int, float]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     scalars = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}).Reload().Scalars(METRIC)
-    return {"tensorboard"}, [one.step for one in scalars], {one.step: one.value for one in scalars}
+    return {"tensorboard"}, [point.step for point in scalars], {point.step: point.value for point in scalars}
 
 
 def _file(run: Path) -> tuple[set[str], list[int], dict[int, float]]:
@@ -233,8 +241,8 @@ def test_a_restart_continues_the_run_of_a_tracker_and_repeats_no_step(
     assert len(runs) == 1
     assert Counter(steps) == Counter(range(0, 8))
     assert values[7] == pytest.approx(0.07)
-    has_said = "from before the restart" in capsys.readouterr().out
-    assert has_said == (tracker != "tensorboard")
+    was_reported = "from before the restart" in capsys.readouterr().out
+    assert was_reported == (tracker != "tensorboard")
 
 
 # Logs some steps, and then does nothing until it is killed.
@@ -308,10 +316,10 @@ def test_tensorboard_shows_groups_with_images(environment: Path, train_file: str
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     start("tensorboard", environment, range(0, 5), train_file).finish()
-    found = EventAccumulator(str(environment / "tensorboard"), size_guidance={"tensors": 0, "images": 0}).Reload()
-    images = found.Images("vote/groups/1")
-    assert [one.step for one in images] == [1, 2, 4] and (images[0].width, images[0].height) == (512, 256)
-    text = found.Tensors("vote/groups/text_summary")[0].tensor_proto.string_val[0].decode()
+    events = EventAccumulator(str(environment / "tensorboard"), size_guidance={"tensors": 0, "images": 0}).Reload()
+    images = events.Images("vote/groups/1")
+    assert [image.step for image in images] == [1, 2, 4] and (images[0].width, images[0].height) == (512, 256)
+    text = events.Tensors("vote/groups/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "<script" not in text and "&lt;script&gt;" in text
     assert len(text.strip().splitlines()) == 2 + 3
 
@@ -358,7 +366,7 @@ def test_trackio_gets_a_table_with_images_and_escaped_text(environment: Path, tr
     from trackio.sqlite_storage import SQLiteStorage
 
     start("trackio", environment, range(1, 3), train_file).finish()
-    # It keeps the folder of the first run of a process.
+    # The tracker keeps the folder of a process's first run.
     run = TrackerRecord(environment / "trackers.json").run("trackio")
     logs = SQLiteStorage.get_logs("mmupt", "my_run", run_id=run)
     table = next(log["vote/groups"] for log in logs if "vote/groups" in log)
@@ -401,7 +409,7 @@ def test_markup_in_a_response_is_escaped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("block", "said"),
+    ("block", "message"),
     [
         ({"number": -1, "every": 1}, ".number must be"),
         ({"number": 1, "every": 0}, ".every must be"),
@@ -411,8 +419,8 @@ def test_markup_in_a_response_is_escaped() -> None:
         (None, ".number must be"),
     ],
 )
-def test_an_invalid_table_setting_is_named(block: Any, said: str) -> None:
-    assert f"tracked_groups{said}" in str(problem_of(block))
+def test_an_invalid_table_setting_is_named(block: Any, message: str) -> None:
+    assert f"tracked_groups{message}" in str(problem_of(block))
     assert problem_of({"number": 0, "every": 1}) is None
 
 

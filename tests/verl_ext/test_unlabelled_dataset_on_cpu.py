@@ -1,4 +1,4 @@
-"""veRL gets rows without truth to train on, and joins truth from the sidecar to validate on."""
+"""Training rows have no ground truth; validation rows get theirs from the sidecar."""
 
 import json
 from pathlib import Path
@@ -50,16 +50,16 @@ def load(file: Path, settings: DictConfig) -> UnlabelledDataset:
     return create_rl_dataset(str(file), settings, processor.tokenizer, processor)
 
 
-def test_keys_of_ours_have_defaults(folder: Path) -> None:
-    own = {"instruction", "dropped_rows", "generated_share", "cache_dir", "seed"}
-    own |= {f"{prefix}{name}_pixels" for prefix in ("", "validation_") for name in ("min", "max")}
-    whole = config(folder / "train.parquet", folder / "validation.parquet")
-    bare = OmegaConf.create({name: value for name, value in whole.items() if name not in own})
+def test_our_keys_have_defaults(folder: Path) -> None:
+    ours = {"instruction", "dropped_rows", "generated_share", "cache_dir", "seed"}
+    ours |= {f"{prefix}{name}_pixels" for prefix in ("", "validation_") for name in ("min", "max")}
+    full = config(folder / "train.parquet", folder / "validation.parquet")
+    bare = OmegaConf.create({name: value for name, value in full.items() if name not in ours})
     OmegaConf.set_struct(bare, True)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("HOME", str(folder))
-        for file in (whole.train_files, whole.val_files):
-            rows, expected = load(file, bare), load(file, whole)
+        for file in (full.train_files, full.val_files):
+            rows, expected = load(file, bare), load(file, full)
             assert [rows[i]["id"] for i in range(len(rows))] == [expected[i]["id"] for i in range(len(expected))]
             assert [rows[i]["reward_model"] for i in range(len(rows))] == [
                 expected[i]["reward_model"] for i in range(len(expected))
@@ -71,7 +71,7 @@ def rewrite_truth(file: Path, answers: list[str]) -> None:
     pq.write_table(pa.table({"id": ids, "answer": answers}), sidecar_of(file))
 
 
-def test_a_training_row_is_the_same_whether_its_truth_is_right_permuted_or_gone(folder: Path) -> None:
+def test_a_training_row_is_the_same_whether_its_truth_is_correct_permuted_or_deleted(folder: Path) -> None:
     train, settings = folder / "train.parquet", config(folder / "train.parquet", folder / "validation.parquet")
 
     def rows() -> list[dict[str, Any]]:
@@ -91,7 +91,7 @@ def test_a_training_row_is_the_same_whether_its_truth_is_right_permuted_or_gone(
     assert not any("answer" in row for row in with_truth)
 
 
-def test_under_supervision_a_training_row_has_the_truth_of_its_own_id(folder: Path) -> None:
+def test_under_supervision_a_training_row_has_the_truth_of_its_id(folder: Path) -> None:
     train = folder / "train.parquet"
     settings = config(train, folder / "validation.parquet", supervised=True)
     dataset = load(train, settings)
@@ -102,7 +102,7 @@ def test_under_supervision_a_training_row_has_the_truth_of_its_own_id(folder: Pa
         load(train, settings)
 
 
-def test_a_validation_row_has_the_truth_of_its_own_id_whatever_the_order_of_the_sidecar(folder: Path) -> None:
+def test_a_validation_row_has_the_truth_of_its_id_in_any_order_of_the_sidecar(folder: Path) -> None:
     validation = folder / "validation.parquet"
     truth = {row["id"]: row["answer"] for row in pq.read_table(sidecar_of(validation)).to_pylist()}
     pq.write_table(pq.read_table(sidecar_of(validation)).take(list(range(len(truth)))[::-1]), sidecar_of(validation))
@@ -136,7 +136,7 @@ def test_a_validation_file_without_truth_is_refused_by_name(folder: Path) -> Non
         load(validation, config(folder / "train.parquet", validation))
 
 
-def test_a_file_cannot_be_trained_and_validated_on_at_once_under_whatever_names(folder: Path) -> None:
+def test_a_file_cannot_be_both_trained_and_validated_on_under_any_name(folder: Path) -> None:
     train, validation = folder / "train.parquet", folder / "validation.parquet"
     several = config(train, validation)
     several.train_files = [str(train), str(validation)]
@@ -146,19 +146,19 @@ def test_a_file_cannot_be_trained_and_validated_on_at_once_under_whatever_names(
             load(train, settings)
 
 
-def test_validation_has_pixel_limits_of_its_own(folder: Path) -> None:
+def test_validation_has_separate_pixel_limits(folder: Path) -> None:
     train, validation = folder / "train.parquet", folder / "validation.parquet"
     limits = {"min_pixels": 784, "max_pixels": 3136, "validation_min_pixels": 1568, "validation_max_pixels": 7056}
     settings = config(train, validation, **limits)
-    (of_training, _), (of_validation, _) = (
+    (training_image, _), (validation_image, _) = (
         load(file, settings)[0]["raw_prompt"][0]["content"] for file in (train, validation)
     )
-    assert (of_training["min_pixels"], of_training["max_pixels"]) == (784, 3136)
-    assert (of_validation["min_pixels"], of_validation["max_pixels"]) == (1568, 7056)
+    assert (training_image["min_pixels"], training_image["max_pixels"]) == (784, 3136)
+    assert (validation_image["min_pixels"], validation_image["max_pixels"]) == (1568, 7056)
 
 
 @pytest.mark.parametrize("column", ["reward_model", "Answer", "ground truth", "solution"])
-def test_training_rows_that_bring_a_truth_along_are_refused_unless_supervised(folder: Path, column: str) -> None:
+def test_training_rows_with_a_truth_are_refused_unless_supervised(folder: Path, column: str) -> None:
     train = folder / "train.parquet"
     table = pq.read_table(train)
     pq.write_table(table.append_column(column, pa.array([{"ground_truth": "4"}] * len(table))), train)
@@ -168,7 +168,7 @@ def test_training_rows_that_bring_a_truth_along_are_refused_unless_supervised(fo
     assert dataset[0]["reward_model"]["ground_truth"] == read_truth([train])[dataset[0]["id"]]
 
 
-def test_a_truth_inside_of_a_struct_is_found_by_its_dotted_name() -> None:
+def test_a_truth_inside_a_struct_is_reported_by_its_dotted_name() -> None:
     text = pa.string()
     inner = pa.struct([("index", pa.int64()), ("answer", text)])
     schema = pa.schema([("id", text), ("choices", pa.list_(text)), ("extra_info", inner), ("Ground-Truth", text)])
@@ -187,14 +187,14 @@ def test_listed_rows_are_left_out_by_file_and_id(folder: Path) -> None:
     assert len(load(validation, settings)) == 6
 
 
-def test_where_a_row_comes_from_stays_behind(folder: Path) -> None:
+def test_a_training_row_has_no_provenance_licence_or_synthesis(folder: Path) -> None:
     train = folder / "train.parquet"
     assert not {"provenance", "licence", "synthesis"} & set(
         load(train, config(train, folder / "validation.parquet"))[0]
     )
 
 
-def test_files_from_before_questions_were_written_here_are_read_alone_and_with_newer_ones(folder: Path) -> None:
+def test_older_files_without_the_column_synthesis_are_read_alone_and_with_newer_ones(folder: Path) -> None:
     new, old = folder / "train.parquet", folder / "old.parquet"
     before = pq.read_table(folder / "test.parquet").drop_columns(["synthesis"])
     pq.write_table(before, old)
@@ -205,12 +205,12 @@ def test_files_from_before_questions_were_written_here_are_read_alone_and_with_n
         assert len([*create_rl_dataset(names, settings, processor.tokenizer, processor)]) == rows
 
 
-def test_self_generated_questions_have_the_share_that_is_asked_for(folder: Path) -> None:
+def test_self_generated_questions_have_the_requested_share(folder: Path) -> None:
     train, written = folder / "train.parquet", folder / "written.parquet"
     rows = pq.read_table(train).to_pylist()
     by_model = {"parent": "p", "strategy": "direct", "model": "m", "round": 1, "prompt_sha256": "0", "vote_share": None}
-    own = [{**row, "id": f"own-{row['id']}", "synthesis": by_model} for row in rows]
-    pq.write_table(pa.Table.from_pylist(own, schema=pq.read_schema(train)), written)
+    generated = [{**row, "id": f"own-{row['id']}", "synthesis": by_model} for row in rows]
+    pq.write_table(pa.Table.from_pylist(generated, schema=pq.read_schema(train)), written)
     processor = AutoProcessor.from_pretrained(MODEL)
     names = [str(train), str(written)]
 
@@ -219,10 +219,10 @@ def test_self_generated_questions_have_the_share_that_is_asked_for(folder: Path)
         return [row["id"] for row in create_rl_dataset(names, settings, processor.tokenizer, processor)]
 
     assert len(ids(None)) == 12
-    for share, by_itself, in_all in ((0.25, 2, 8), (0.5, 6, 12), (0.75, 6, 8), (1.0, 6, 6)):
-        found = ids(share)
-        assert (sum(id_.startswith("own-") for id_ in found), len(found)) == (by_itself, in_all)
-        assert found == ids(share)
+    for share, own_count, total in ((0.25, 2, 8), (0.5, 6, 12), (0.75, 6, 8), (1.0, 6, 6)):
+        mixed = ids(share)
+        assert (sum(id_.startswith("own-") for id_ in mixed), len(mixed)) == (own_count, total)
+        assert mixed == ids(share)
     # Validation is not mixed.
     file = folder / "validation.parquet"
     assert len(load(file, config(train, file, train_files=names, generated_share=0.5))) == 6
@@ -239,19 +239,19 @@ def test_sidecars_that_contradict_each_other_or_lack_a_column_are_refused_by_nam
         read_truth([second])
 
 
-def asked_by_others(folder: Path) -> tuple[Path, Path]:
-    """A training file and a validation file as veRL's own scripts write them: no ids, and the truth in the second."""
-    images = [row["images"] for row in pq.read_table(folder / "train.parquet").to_pylist()]
+def files_in_verls_format(folder: Path) -> tuple[Path, Path]:
+    """Write a training and a validation file like veRL's scripts: without ids, and with the truth in the second."""
+    images_of_rows = [row["images"] for row in pq.read_table(folder / "train.parquet").to_pylist()]
     rows = [
         {
             "data_source": "somebody/geometry",
             "prompt": [{"role": "user", "content": f"<image>what is {index} ?"}],
-            "images": [{"bytes": image["bytes"], "path": None} for image in of_row],
+            "images": [{"bytes": image["bytes"], "path": None} for image in images],
             "ability": "math",
             "reward_model": {"style": "rule", "ground_truth": str(index)},
             "extra_info": {"split": "train", "index": 100 + index, "answer": str(index), "question": "what ?"},
         }
-        for index, of_row in enumerate(images)
+        for index, images in enumerate(images_of_rows)
     ]
     validation = folder / "theirs.parquet"
     pq.write_table(pa.Table.from_pylist(rows), validation)
@@ -261,22 +261,24 @@ def asked_by_others(folder: Path) -> tuple[Path, Path]:
     return folder / "mine.parquet", validation
 
 
-def test_a_file_in_the_form_of_verl_is_trained_and_validated_on(folder: Path) -> None:
-    train, validation = asked_by_others(folder)
+def test_files_in_verls_format_are_trained_and_validated_on(folder: Path) -> None:
+    train, validation = files_in_verls_format(folder)
     settings = config(train, validation)
     with pytest.raises(ValueError, match=r"theirs\.parquet: a label-free .*reward_model, extra_info\.answer"):
         load(validation, config(validation, train))
-    row, asked = load(validation, settings)[2], load(train, settings)[2]
+    row, train_row = load(validation, settings)[2], load(train, settings)[2]
     assert row["reward_model"] == {"style": "rule", "ground_truth": "2", "metadata": None}
-    assert asked["reward_model"] == {"style": "rule", "ground_truth": None}
-    assert (row["id"], asked["id"]) == ("figures-theirs-000002", "figures-mine-000002")
-    assert asked["extra_info"] == {"split": "train", "index": 102, "question": "what ?"} and asked["index"] == 102
-    assert "agent_name" not in asked and "ability" not in asked
-    assert [part["type"] for part in asked["raw_prompt"][0]["content"]] == ["image", "text"]
+    assert train_row["reward_model"] == {"style": "rule", "ground_truth": None}
+    assert (row["id"], train_row["id"]) == ("figures-theirs-000002", "figures-mine-000002")
+    assert (
+        train_row["extra_info"] == {"split": "train", "index": 102, "question": "what ?"} and train_row["index"] == 102
+    )
+    assert "agent_name" not in train_row and "ability" not in train_row
+    assert [part["type"] for part in train_row["raw_prompt"][0]["content"]] == ["image", "text"]
 
 
 def test_files_of_different_columns_are_trained_on_together(folder: Path) -> None:
-    mine, _ = asked_by_others(folder)
+    mine, _ = files_in_verls_format(folder)
     files = [str(folder / "train.parquet"), str(mine)]
     settings = config(folder / "train.parquet", folder / "validation.parquet")
     settings.train_files = files
@@ -285,7 +287,7 @@ def test_files_of_different_columns_are_trained_on_together(folder: Path) -> Non
     assert len(dataset) == 12 and dataset[0].keys() == dataset[11].keys()
 
 
-def test_what_is_read_lies_in_the_folder_of_the_run_and_nowhere_else(
+def test_converted_rows_are_in_the_cache_of_the_run_and_nowhere_else(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = tmp_path / "home"
@@ -296,23 +298,23 @@ def test_what_is_read_lies_in_the_folder_of_the_run_and_nowhere_else(
     first, second = load(train, settings), load(train, settings)
     (kept,) = cache.iterdir()
     assert kept.suffix == ".arrow" and not elsewhere.exists()
-    # A dataset that was made before the file was written anew goes on with what it has.
+    # A dataset that was loaded before the cache was rewritten keeps its rows.
     assert first[5]["id"] == second[5]["id"]
 
 
-def test_some_of_the_rows_may_be_drawn(folder: Path) -> None:
+def test_a_random_sample_of_rows_may_be_loaded(folder: Path) -> None:
     train, processor = folder / "train.parquet", AutoProcessor.from_pretrained(MODEL)
     settings = config(train, folder / "validation.parquet", shuffle=True)
-    every = {row["id"] for row in pq.read_table(train).to_pylist()}
+    all_ids = {row["id"] for row in pq.read_table(train).to_pylist()}
 
     def drawn() -> list[str]:
         dataset = create_rl_dataset(str(train), settings, processor.tokenizer, processor, max_samples=4)
         return [dataset[index]["id"] for index in range(len(dataset))]
 
-    assert len(set(drawn())) == 4 and set(drawn()) < every and drawn() == drawn()
+    assert len(set(drawn())) == 4 and set(drawn()) < all_ids and drawn() == drawn()
 
 
-def test_a_row_that_cannot_be_read_is_named_unless_it_is_left_out(folder: Path, tmp_path: Path) -> None:
+def test_an_unreadable_row_is_named_unless_it_is_left_out(folder: Path, tmp_path: Path) -> None:
     rows = pq.read_table(folder / "train.parquet").to_pylist()
     rows[1]["images"] = [{"bytes": None}]
     train = folder / "mine.parquet"

@@ -1,4 +1,4 @@
-"""The watchdog ends a run that cannot go on, with the reason, and no other."""
+"""The watchdog ends a run that cannot continue, and no other, and gives the reason."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def watched(steps: Callable[[Watchdog, threading.Event], None], **options: object) -> str | None:
-    """Run the steps as a trainer would, watched; return why they were ended, None where they were not."""
+    """Run the steps like a trainer under a watchdog. Returns the reason why it ended them, or None."""
     reasons: list[str] = []
     ended = threading.Event()
 
