@@ -128,10 +128,10 @@ def test_an_agent_loop_manager_that_cannot_be_imported_is_refused(
     (tmp_path / "broken.py").write_text("class Manager: pass\nraise ImportError('no GPU')\n")
     monkeypatch.syspath_prepend(tmp_path)
     key = "actor_rollout_ref.rollout.agent.agent_loop_manager_class"
-    message = "\n".join(problems_of_code(config({key: name})))
-    assert message.startswith(key)
+    report = "\n".join(problems_of_code(config({key: name})))
+    assert report.startswith(key)
     with pytest.raises(AssertionError, match=message.replace("?", r"\?")):
-        assert not message
+        assert not report
 
 
 def test_modules_are_found_where_the_workers_find_them(tmp_path: Path) -> None:

@@ -164,7 +164,8 @@ def _mlflow(run: Path) -> tuple[set[str], list[int], dict[int, float]]:
     from mlflow import MlflowClient
 
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
-    ids = {run.info.run_id for run in client.search_runs([each.experiment_id for each in client.search_experiments()])}
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    ids = {each.info.run_id for each in client.search_runs(experiments)}
     history = [point for run_id in ids for point in client.get_metric_history(run_id, METRIC)]
     return ids, [point.step for point in history], {point.step: point.value for point in history}
 
