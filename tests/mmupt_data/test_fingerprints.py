@@ -123,11 +123,11 @@ def test_two_views_leave_out_the_title_and_the_caption() -> None:
     assert nearly_equal(view(image, "uncaptioned"), thumbnail(image.crop(above)))
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_a_stripe_across_the_image_has_only_the_whole_view(turned: bool) -> None:
+@pytest.mark.parametrize("rotated", [False, True])
+def test_a_stripe_across_the_image_has_only_the_whole_view(rotated: bool) -> None:
     image = Image.new("RGB", (300, 200), "white")
     ImageDraw.Draw(image).rectangle((0, 60, 300, 140), fill="black")
-    fingerprint = image_fingerprint(encode(image.rotate(90, expand=True) if turned else image))
+    fingerprint = image_fingerprint(encode(image.rotate(90, expand=True) if rotated else image))
     assert (fingerprint.aspects == fingerprint.aspects[0]).all() and fingerprint.aspects.all()
 
 

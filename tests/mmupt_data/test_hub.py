@@ -115,7 +115,7 @@ def test_every_kind_of_bad_image_is_reported_and_dropped_from_training_only(name
         assert [row["row"] for row in reported] == list(range(1, len(BAD) + 1))
         # `datasets` reads a list with an image without bytes as null.
         kinds = [{problem["kind"] for problem in row["problems"]} for row in reported]
-        assert all(kind in found for kind, found in zip(BAD, kinds, strict=True))
+        assert all(kind in reported_kinds for kind, reported_kinds in zip(BAD, kinds, strict=True))
         rows = [row["id"] for row in rows_of(folder / f"{split}.parquet")]
         assert len(rows) == manifest["rows"][split] == (2 if training else len(BAD) + 2)
         assert set(rows).isdisjoint(row["id"] for row in reported) == training

@@ -50,8 +50,8 @@ def test_a_hash_says_which_low_frequencies_are_above_their_median() -> None:
 def test_one_of_the_hashes_of_crops_is_close_to_the_hash_of_the_cropped_image() -> None:
     image = photo(1).convert("L")
     right = image.crop((0, 0, round(0.95 * image.width), image.height))
-    whole, cropped = (np.asarray(picture.resize((64, 64), Image.Resampling.BOX)) for picture in (image, right))
-    distances = np.bitwise_count(hashes(whole[None])[0] ^ hashes(cropped[None])[0, 0])
+    uncropped, cropped = (np.asarray(picture.resize((64, 64), Image.Resampling.BOX)) for picture in (image, right))
+    distances = np.bitwise_count(hashes(uncropped[None])[0] ^ hashes(cropped[None])[0, 0])
     # Index 1: the crop's width varies fastest, and its second value cuts the right side only.
     assert distances.argmin() == 1
     assert distances.min() <= 4

@@ -128,7 +128,7 @@ class ObjectStore:
 
 
 def test_no_worker_holds_images_or_pixel_values_while_responses_are_generated(monkeypatch: pytest.MonkeyPatch) -> None:
-    store, requests, held = ObjectStore(), [], []
+    store, requests, new_objects = ObjectStore(), [], []
     monkeypatch.setattr(shared_prompt, "ray", store)
 
     def large_objects() -> list[Any]:
@@ -149,10 +149,10 @@ def test_no_worker_holds_images_or_pixel_values_while_responses_are_generated(mo
         requests.append(request)
         # The processor's thread releases its arguments a moment after the call has returned.
         time.sleep(0.05)
-        held.append(len(large_objects()) - before)
+        new_objects.append(len(large_objects()) - before)
 
     rollout(GroupAgentLoopWorker, "shared_prompt_agent", monkeypatch, Server(watch))
-    assert held == [0] * (N * len(PROMPTS))
+    assert new_objects == [0] * (N * len(PROMPTS))
     # Put once per prompt, and unchanged.
     assert [request["image_data"] for request in requests] == [
         *["reference 1"] * N, *["reference 2"] * N, *["reference 3"] * N, *[None] * N,
