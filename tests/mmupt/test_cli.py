@@ -99,7 +99,7 @@ def test_a_number_below_one_is_refused_by_the_name_of_its_option(
     ("words", "said"),
     [
         (["data", "--source", "x"], "give its NAME"),
-        (["export", "run", "--private"], "name it by --push-to-hub"),
+        (["export", "run", "--private"], "name it with --push-to-hub"),
     ],
 )
 def test_an_option_that_would_be_ignored_is_refused(
@@ -165,4 +165,4 @@ def test_overrides_may_stand_before_and_after_options(monkeypatch: pytest.Monkey
 def test_a_report_is_of_a_run_or_beside_the_paper(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(words)
-    assert "name either a run or, after --paper, evaluations" in capsys.readouterr().err
+    assert "give either RUN or --paper with evaluations" in capsys.readouterr().err

@@ -282,7 +282,7 @@ def test_only_the_first_unjudged_responses_are_named() -> None:
         (["--judge-temperature", "1"], "every other --judge option needs them"),
         (
             ["--judge-url", "http://127.0.0.1:1/v1", "--judge-model", "m", "--judge-key-variable", "NO_SUCH_KEY"],
-            "there is no environment variable NO_SUCH_KEY",
+            "the environment variable NO_SUCH_KEY is not set",
         ),
     ],
 )

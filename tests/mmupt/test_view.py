@@ -326,4 +326,4 @@ def test_the_server_listens_on_loopback_unless_told_otherwise(
     assert main(["view", str(run_folder), "--port", "0", *words]) == 0
     output = capsys.readouterr().out
     assert addresses == ["0.0.0.0" if warns else "127.0.0.1"]
-    assert ("everyone who can reach" in output) == warns and "(Ctrl-C ends it)" in output
+    assert ("everyone who can reach" in output) == warns and "(Ctrl-C to stop)" in output

@@ -1,8 +1,9 @@
-"""The subcommands of `mmupt`, one module each: options, one call of the library, and its errors as messages.
+"""The subcommands of `mmupt`. Each module defines its options, calls the library and prints its errors as messages.
 
-The docstring of a module is its help: what the command does, then indented examples. `run(parser, words)` adds the
-options, parses and runs; it returns the exit status, None for 0. The library is imported after parsing, because shell
-completion needs only the options. `mmupt.cli` has the list.
+The docstring of a module is the help of its command: what it does, then indented examples. `run(parser, words)` adds
+the options to the parser, parses the words of the command line, and runs; it returns the exit status, None for 0. The
+library is imported after parsing, because shell completion needs only the options. `mmupt.cli.COMMANDS` lists the
+commands.
 """
 
 import argparse
@@ -17,19 +18,19 @@ from mmupt.completion import PACKAGE, group_overrides, presets_in, recipe_names,
 
 
 class Choices(Collection[str]):
-    """The choices of an argument, `MODULE:NAME`, imported when they are shown, compared with or completed.
+    """Choices of an argument, named as `MODULE:NAME` and imported when they are first needed.
 
-    Set as `parser.add_argument(...).choices`: add_argument itself would ask for them at once. So would `%(default)s` in
-    the help, where the default is written out instead.
+    Assign them to `parser.add_argument(...).choices`: passed to add_argument, they would be imported at once. So they
+    would be by `%(default)s` in the help, which spells out the default instead.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def _load(self) -> Collection[str]:
-        named: Collection[str] = resolve_name(self._name)
-        # Of a Literal, its values.
-        return get_args(named) or named
+        choices: Collection[str] = resolve_name(self._name)
+        # The name may be a Literal, whose arguments are the choices.
+        return get_args(choices) or choices
 
     def __contains__(self, choice: object) -> bool:
         return choice in self._load()
@@ -43,7 +44,7 @@ class Choices(Collection[str]):
 
 @contextmanager
 def as_messages(*errors: type[Exception]) -> Iterator[None]:
-    """End the command with status 1 and the message of one of these errors."""
+    """Exit with status 1 and the message of the error if the block raises one of these errors."""
     try:
         yield
     except errors as error:
@@ -51,7 +52,7 @@ def as_messages(*errors: type[Exception]) -> Iterator[None]:
 
 
 def message_of(error: Exception) -> str:
-    """The message of an error; of one of the operating system `FILE: No such file or directory`, without its number."""
+    """Return the message of an error; of an OSError about a file, `FILE: REASON` without the errno."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error)
@@ -61,30 +62,30 @@ EXTRACTIONS = "mmupt.evaluation.verdicts:EXTRACTIONS"
 
 
 def add_answer_settings(parser: argparse.ArgumentParser) -> None:
-    """Add the options that replace how saved responses are scored."""
-    where = parser.add_argument("--extraction", help="where the answer is in a response (default: as recorded)")
-    where.choices = Choices(EXTRACTIONS)
+    """Add the options that override how saved responses were scored."""
+    extraction = parser.add_argument("--extraction", help="where the answer is in a response (default: as recorded)")
+    extraction.choices = Choices(EXTRACTIONS)
     rule = parser.add_argument("--rule", help="rule that compares answers (default: as recorded, or canonical)")
     rule.choices = Choices("verl_ext.answers:AnswerRule")
 
 
 def add_verbose(parser: argparse.ArgumentParser) -> None:
-    """Add the option of all commands that show progress; `mmupt.console.session` takes its value."""
+    """Add `--verbose` to a command that shows progress; `mmupt.console.session` takes its value."""
     parser.add_argument("--verbose", action="store_true", help="print all output instead of only progress")
 
 
 def add_config_dir(parser: argparse.ArgumentParser) -> None:
-    """Add the option of all commands that compose recipes; `mmupt.compose.use_config_dir` takes its value."""
+    """Add `--config-dir` to a command that composes recipes; `mmupt.compose.use_config_dir` takes its value."""
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help="folder with your own recipes and options")
 
 
-def add_recipe(parser: argparse.ArgumentParser, nargs: str | None = None, help_of_both: str = "") -> None:
-    """Add the recipe of a command, which "?" as `nargs` makes optional, and the overrides that follow it."""
+def add_recipe(parser: argparse.ArgumentParser, nargs: str | None = None, help_prefix: str = "") -> None:
+    """Add RECIPE, optional if `nargs` is "?", and the overrides that follow it."""
     recipe = parser.add_argument(
-        "recipe", nargs=nargs, metavar="RECIPE", help=f"{help_of_both}a name that `mmupt recipes` lists"
+        "recipe", nargs=nargs, metavar="RECIPE", help=f"{help_prefix}a name that `mmupt recipes` lists"
     )
     use_completer(recipe, recipe_names)
-    add_overrides(parser, f"{help_of_both}Hydra overrides of its config")
+    add_overrides(parser, f"{help_prefix}Hydra overrides of its config")
 
 
 def add_settings(parser: argparse.ArgumentParser, folder: str, help_text: str) -> None:

@@ -14,11 +14,11 @@ from mmupt.commands import Choices, message_of
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
-    """Compare the files of the command line; returns 0 when no more pairs overlap than are allowed, else 1."""
+    """Compare the files; return 1 if more pairs of rows overlap than allowed, else 0."""
     parser.add_argument("--train", type=Path, nargs="+", required=True, help="parquet files to train on")
     parser.add_argument("--eval", type=Path, nargs="+", required=True, help="parquet files to evaluate on")
     parser.add_argument("--report", type=Path, default=Path("runs/leakage"), help="output folder (%(default)s)")
-    images = parser.add_argument("--images", default="near", help="exact: ignore altered copies (near)")
+    images = parser.add_argument("--images", default="near", help="whether to find altered copies, too (near)")
     images.choices = Choices("mmupt_data.leakage:Images")
     parser.add_argument("--allowed", type=int, default=0, help="pairs of rows that may overlap (%(default)s)")
     arguments = parser.parse_args(words)
@@ -26,11 +26,11 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
     from mmupt_data.leakage import overlaps
 
     try:
-        found = overlaps(arguments.train, arguments.eval, arguments.images)
+        pairs = overlaps(arguments.train, arguments.eval, arguments.images)
         report = write_report(
-            arguments.report, arguments.train, arguments.eval, arguments.images, arguments.allowed, found
+            arguments.report, arguments.train, arguments.eval, arguments.images, arguments.allowed, pairs
         )
     except (OSError, ValueError) as error:
         parser.error(message_of(error))
-    print(f"{summary(found)}; {arguments.allowed} allowed, all in {report}")
-    return int(len(found) > arguments.allowed)
+    print(f"{summary(pairs)}; {arguments.allowed} allowed, all in {report}")
+    return int(len(pairs) > arguments.allowed)

@@ -1,7 +1,7 @@
-"""Replay the collapse alarm on a finished run: at which validation would it stop, with these settings?
+"""Replay the collapse alarm on a finished run: at which validation would it stop the run with these settings?
 
-Prints every validation of the run with the majority ratio since the previous one, how far each measure is below its
-best, and where the alarm would stop the run, even if it was off. Unset options are those of the run.
+Prints for every validation the majority ratio since the previous validation and how far each measure is below its
+best, then where the alarm would stop the run, even if it was off. Options that are left out are taken from the run.
 
     mmupt collapse runs/mmupt_tiny --z 1.5 --patience 1
 """
@@ -15,12 +15,12 @@ from mmupt.commands import as_messages
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Replay the history of the run of the command line."""
+    """Replay the history of the run."""
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run (`mmupt.run_folder`)")
     for option, kind in (("z", float), ("patience", int), ("min-fall", float)):
         name = option.replace("-", "_")
         parser.add_argument(
-            f"--{option}", type=kind, default=argparse.SUPPRESS, help=f"as mmupt.stop_on_collapse.{name}"
+            f"--{option}", type=kind, default=argparse.SUPPRESS, help=f"replaces mmupt.stop_on_collapse.{name}"
         )
     arguments = parser.parse_args(words)
     file = arguments.run / "history.jsonl"
@@ -36,8 +36,8 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     with as_messages(ValueError):
         stored = OmegaConf.select(read_config(arguments.run), "mmupt.stop_on_collapse") or {}
         names = [field.name for field in fields(CollapseRule)]
-        # A run of an earlier version lacks the newer keys.
-        rule = CollapseRule(**{name: one for name, one in {**stored, **vars(arguments)}.items() if name in names})
+        # Runs of earlier versions lack newer keys, whose defaults apply.
+        rule = CollapseRule(**{name: value for name, value in {**stored, **vars(arguments)}.items() if name in names})
         first = None
         for line, collapse in replay(History(file), rule):
             print(line)

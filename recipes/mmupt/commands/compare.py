@@ -16,9 +16,9 @@ from mmupt.commands import add_answer_settings, as_messages
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Compare the two evaluations of the command line."""
+    """Compare the two evaluations."""
     parser.add_argument("a", type=Path, metavar="A", help="folder of an evaluation, or a file of responses")
-    parser.add_argument("b", type=Path, metavar="B", help="the same of the other model; differences are B - A")
+    parser.add_argument("b", type=Path, metavar="B", help="the same for the other model; differences are B - A")
     parser.add_argument("--output", type=Path, default=Path("runs/compare"), help="output folder (%(default)s)")
     add_answer_settings(parser)
     arguments = parser.parse_args(words)

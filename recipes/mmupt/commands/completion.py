@@ -13,7 +13,7 @@ from mmupt.completion import SHELLS
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Print the script for the shell of the command line."""
+    """Print the script for the shell."""
     parser.add_argument("shell", choices=SHELLS, help="bash, zsh or fish")
     shell = parser.parse_args(words).shell
     from argcomplete import shellcode

@@ -1,6 +1,6 @@
 """Prepare a data set: download or read it, check every row, write parquet files, and report dropped rows.
 
-Answers go into separate files, which training does not open. A second run does nothing.
+Answers go into separate files, which training does not open. A data set that is up to date is not prepared again.
 
     mmupt data --list
     mmupt data geometry3k
@@ -18,8 +18,8 @@ from mmupt.completion import use_completer
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Prepare the data set of the command line."""
-    data_set_name = parser.add_argument("name", nargs="?", metavar="NAME", help="data set, one that --list shows")
+    """Prepare the data set, or list all."""
+    data_set_name = parser.add_argument("name", nargs="?", metavar="NAME", help="a data set that --list shows")
     use_completer(data_set_name, _names)
     parser.add_argument("--list", action="store_true", help="list the data sets")
     parser.add_argument("--source", help="a local copy, a parquet file, or another hub repository")
@@ -30,7 +30,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("--workers", type=int, help="threads that check images (default: one per core)")
     arguments = parser.parse_args(words)
     if not arguments.name and (arguments.source or arguments.revision or arguments.output):
-        parser.error("--source, --revision and --output are of a data set: give its NAME")
+        parser.error("--source, --revision and --output need a data set: give its NAME")
     if arguments.workers is not None and arguments.workers < 1:
         parser.error("--workers must be at least 1")
     from mmupt.console import printable
@@ -39,8 +39,8 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 
     if arguments.list or not arguments.name:
         known = data_sets()
-        for name, one in known.items():
-            print(f"{name:{max(map(len, known))}}  {one.summary}")
+        for name, entry in known.items():
+            print(f"{name:{max(map(len, known))}}  {entry.summary}")
         return
     folder = arguments.output or FOLDER / arguments.name
     with as_messages(ValueError, OSError):
@@ -54,4 +54,4 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 def _names(**_: Any) -> Mapping[str, str]:
     from mmupt.datasets import data_sets
 
-    return {name: one.summary for name, one in data_sets().items()}
+    return {name: entry.summary for name, entry in data_sets().items()}

@@ -1,7 +1,7 @@
 """Check this machine and installation, and say how to fix problems. Changes nothing.
 
-Checks versions against the pins, the plugin, GPUs and driver, flash-attn, memory, shared memory, disk, and remains of
-dead Ray clusters. Exits with 1 if a problem would keep runs from working.
+Checks versions against the pins, the plugin, GPUs and driver, flash-attn, memory, shared memory, disk, and leftovers
+of dead Ray clusters. Exits with 1 if it finds a problem that would make runs fail.
 
     mmupt doctor
     mmupt doctor --run-folder /scratch/runs --json
@@ -14,12 +14,12 @@ from pathlib import Path
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
-    """Print the findings; returns 1 if there is a problem, else 0."""
+    """Print the findings; return 1 if there is a problem, else 0."""
     parser.add_argument(
         "--run-folder",
         type=Path,
         default=Path("runs"),
-        help="where runs are written, to check its disk (%(default)s)",
+        help="folder of runs, whose disk is checked (%(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     arguments = parser.parse_args(words)

@@ -14,7 +14,7 @@ from mmupt.commands import add_settings, add_verbose, as_messages
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Evaluate the model of the command line."""
+    """Evaluate the model."""
     add_settings(parser, "evaluation", "settings of the evaluation; `model` is required")
     add_verbose(parser)
     arguments = parser.parse_intermixed_args(words)

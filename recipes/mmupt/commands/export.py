@@ -1,8 +1,8 @@
 """Prepare the model of a run, or the questions of a synthesis, for the Hugging Face hub, and upload them.
 
-Writes the folder to upload into hub/ of RUN: for a run the weights in safetensors, the processor, the tokenizer and a
-model card; for a synthesis its questions and a dataset card. Read the card first. --push-to-hub uploads the folder if
-this machine has a hub token (`hf auth login`); otherwise nothing is sent.
+Writes the folder to upload, hub/ in RUN: for a run the weights as safetensors, the processor, the tokenizer and a model
+card; for a synthesis its questions and a dataset card. Read the card before you publish. --push-to-hub uploads the
+folder if this machine has a hub token (`hf auth login`); otherwise nothing is sent.
 
     mmupt export runs/mmupt_tiny
     mmupt export runs/mmupt_geoqa --push-to-hub me/geoqa-without-labels --private
@@ -17,15 +17,15 @@ from mmupt.commands import as_messages
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Write the folder of the command line, and upload it if that was asked for and there is a token."""
+    """Write the folder, and upload it if --push-to-hub is given and there is a token."""
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run or of a synthesis")
-    parser.add_argument("--push-to-hub", metavar="NAME", help="repository, as OWNER/NAME or NAME")
+    parser.add_argument("--push-to-hub", metavar="NAME", help="repository to upload to, OWNER/NAME or NAME")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
-    parser.add_argument("--adapter", action="store_true", help="only the LoRA adapter instead of merged weights")
+    parser.add_argument("--adapter", action="store_true", help="export only the LoRA adapter, not the merged weights")
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder to write (hub/ of RUN)")
     arguments = parser.parse_args(words)
     if arguments.private and arguments.push_to_hub is None:
-        parser.error("--private is of a repository: name it by --push-to-hub")
+        parser.error("--private needs a repository: name it with --push-to-hub")
     from mmupt.publishing import ExportError
     from mmupt.publishing.folder_export import export
 
@@ -33,14 +33,14 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         exported = export(arguments.run, arguments.output, arguments.push_to_hub, adapter=arguments.adapter)
     print(exported.listing())
     if arguments.push_to_hub is None:
-        print("Nothing was uploaded: --push-to-hub NAME does that")
+        print("Nothing was uploaded: add --push-to-hub NAME to upload it")
         return
     from httpx import HTTPError
 
     with as_messages(ExportError, OSError, HTTPError):
         address = exported.upload(private=arguments.private)
     print(
-        f"It is at {address}"
+        f"Uploaded to {address}"
         if address
-        else "Dry run, nothing was uploaded: this machine has no token of the hub (`hf auth login`, or HF_TOKEN)"
+        else "Dry run, nothing was uploaded: this machine has no hub token (`hf auth login`, or HF_TOKEN)"
     )

@@ -1,7 +1,7 @@
 """Import responses that another program generated, to score them by the same rules.
 
 Formats: jsonl (docs/evaluation.md), lmms-eval (its log of samples) and vlmevalkit (its table of predictions). Every row
-must be a response to exactly one question; otherwise the bad rows are named and nothing is written, unless
+must be the response to exactly one question. If some are not, the error names them and nothing is written, unless
 --skip-bad-rows is given. Scores in the file are ignored.
 
     mmupt import-responses outputs/NAME/NAME_MathVista_MINI.tsv --format vlmevalkit \\
@@ -18,15 +18,15 @@ from verl_ext.counts import pluralize
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Import the file of the command line."""
-    parser.add_argument("file", type=Path, help="file of the other program")
+    """Import the file."""
+    parser.add_argument("file", type=Path, help="file that the other program wrote")
     format_ = parser.add_argument("--format", required=True, help="the other program, or jsonl")
     format_.choices = Choices("mmupt.evaluation.harness_importers:Format")
     parser.add_argument("--data", type=Path, required=True, help="parquet file with the questions, see `mmupt data`")
     parser.add_argument("--output", type=Path, required=True, help="JSONL file for the responses")
-    parser.add_argument("--model", help="name of the model, for the record")
-    where = parser.add_argument("--extraction", default="boxed", help="where the answer is in a response (boxed)")
-    where.choices = Choices(EXTRACTIONS)
+    parser.add_argument("--model", help="name of the model, recorded with the responses")
+    extraction = parser.add_argument("--extraction", default="boxed", help="where the answer is in a response (boxed)")
+    extraction.choices = Choices(EXTRACTIONS)
     parser.add_argument("--replace", action="store_true", help="overwrite an existing output")
     parser.add_argument("--skip-bad-rows", action="store_true", help="import the good rows instead of none")
     arguments = parser.parse_args(words)

@@ -1,6 +1,6 @@
 """Estimate the GPU memory that a recipe needs, part by part; without a recipe, print estimates for the paper's recipes.
 
-An estimate from the config and the shape of the model, not a measurement.
+The estimate is computed from the config and the model's shape; nothing is loaded or measured.
 
     mmupt memory mmupt_mathvista hardware=gpu_4x80gb
     mmupt memory
@@ -13,7 +13,7 @@ from mmupt.commands import add_config_dir, add_recipe, as_messages
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Print the estimate of the command line."""
+    """Print the estimate."""
     add_recipe(parser, nargs="?")
     add_config_dir(parser)
     arguments = parser.parse_intermixed_args(words)

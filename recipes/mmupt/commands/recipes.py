@@ -1,4 +1,4 @@
-"""List the recipes and the options of every config group; with --explain, show where the value of a key comes from.
+"""List the recipes and the options of every config group; with --explain, show which files set a key.
 
 A recipe is a YAML file in mmupt/config/, whose header names its data and hardware. `GROUP=OPTION` replaces the option
 that a recipe chooses: `mmupt train mmupt_geometry3k method=lmsi model=qwen2_5_vl_3b`.
@@ -23,7 +23,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         help="show the value of a key, or of all keys of a block, in RECIPE, with its comment and every file or "
         "override that sets it; the last one counts",
     )
-    add_recipe(parser, nargs="?", help_of_both="with --explain: ")
+    add_recipe(parser, nargs="?", help_prefix="with --explain: ")
     add_config_dir(parser)
     arguments = parser.parse_intermixed_args(words)
     if (arguments.explain is None) != (arguments.recipe is None):

@@ -1,7 +1,7 @@
-"""Score saved responses again, by the benchmark's own rule and by the project's. Generates nothing.
+"""Score saved responses again, by the benchmark's own rule and by ours. Generates nothing.
 
 Writes NAME.scores.json with the scores and NAME.verdicts.jsonl with the verdict on every response next to each file.
-For benchmarks whose authors use a judge model, --judge-url and --judge-model name one; its replies are saved.
+Some benchmarks are scored by a judge model, which --judge-url and --judge-model name; its replies are saved.
 
     mmupt score runs/eval/Qwen2.5-VL-7B-Instruct
     mmupt score runs/mathverse.jsonl --judge-url http://localhost:8000/v1 --judge-model NAME
@@ -23,7 +23,7 @@ Number = TypeVar("Number", int, float)
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Score the files of the command line."""
+    """Score the files."""
     parser.add_argument("files", type=Path, nargs="+", help="response files, NAME.jsonl, or folders of them")
     add_answer_settings(parser)
     for option, kind, help_text in (
@@ -31,8 +31,12 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         ("model", str, "name of the judge model at the endpoint"),
         ("key-variable", str, "environment variable with the API key (default: OPENAI_API_KEY)"),
         ("temperature", _or_null(float), "temperature; null: not sent (default: 0.0)"),
-        ("max-tokens", _or_null(int), "longest reply; null: not sent (default: 256)"),
-        ("max-completion-tokens", _or_null(int), "the same under its newer name (default: not sent)"),
+        ("max-tokens", _or_null(int), "max_tokens of a reply; null: not sent (default: 256)"),
+        (
+            "max-completion-tokens",
+            _or_null(int),
+            "newer name of max_tokens, for endpoints that need it (default: not sent)",
+        ),
     ):
         parser.add_argument(f"--judge-{option}", type=kind, default=argparse.SUPPRESS, help=help_text)
     parser.add_argument(
@@ -40,7 +44,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         dest="judge_list_models",
         action="store_false",
         default=argparse.SUPPRESS,
-        help="for endpoints that do not list their models",
+        help="do not check the model's name, for endpoints that do not list their models",
     )
     arguments = parser.parse_args(words)
     from mmupt.evaluation.benchmark_scores import render
@@ -55,7 +59,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     for file in files:
         with as_messages(OSError, ValueError, JudgeError):
             scores = score_file(file, arguments.extraction, judge, arguments.rule)
-        not_judged += sum(one.not_judged or 0 for one in scores)
+        not_judged += sum(score.not_judged or 0 for score in scores)
         print(f"# {file}\n")
         print("\n\n".join(map(render, scores)) + "\n")
     if not_judged:
@@ -66,16 +70,16 @@ def _judge(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> "J
     from mmupt.evaluation.judge_client import Judge
 
     prefix = "judge_"
-    given = {name.removeprefix(prefix): one for name, one in vars(arguments).items() if name.startswith(prefix)}
-    if given and not {"url", "model"} <= given.keys():
+    settings = {name.removeprefix(prefix): value for name, value in vars(arguments).items() if name.startswith(prefix)}
+    if settings and not {"url", "model"} <= settings.keys():
         parser.error("--judge-url and --judge-model belong together, and every other --judge option needs them")
-    if (variable := given.get("key_variable")) is not None and variable not in os.environ:
-        parser.error(f"--judge-key-variable: there is no environment variable {variable}")
-    return Judge(**given) if given else None
+    if (variable := settings.get("key_variable")) is not None and variable not in os.environ:
+        parser.error(f"--judge-key-variable: the environment variable {variable} is not set")
+    return Judge(**settings) if settings else None
 
 
 def _or_null(kind: type[Number]) -> Callable[[str], Number | None]:
-    """Read a number, or None from "null"."""
+    """Return the type of an option that is a number or "null", which is read as None."""
 
     def number(text: str) -> Number | None:
         return None if text == "null" else kind(text)

@@ -1,4 +1,4 @@
-"""Train in rounds: in each, the latest model writes questions about images and trains on them by the vote.
+"""Train in rounds: in each, the latest model writes questions about images and trains on them by majority vote.
 
 `mmupt.self_improve` in a recipe names the images and the settings. If agreement rises while held-out scores fall beyond
 noise, no further round starts, and the best model is kept. After an interruption, the same command continues.
@@ -17,7 +17,7 @@ from mmupt.commands import add_config_dir, add_recipe, add_verbose, as_messages
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Make the rounds of the command line."""
+    """Run the rounds."""
     add_recipe(parser)
     parser.add_argument("--rounds", type=int, default=3, help="rounds in total (%(default)s)")
     parser.add_argument("--folder", type=Path, help="folder of all rounds (default: runs/RECIPE)")

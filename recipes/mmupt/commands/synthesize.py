@@ -15,7 +15,7 @@ from mmupt.commands import add_settings, add_verbose, as_messages
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Synthesize the questions of the command line."""
+    """Synthesize the questions."""
     add_settings(parser, "synthesis", "settings; `model` and `data` are required")
     add_verbose(parser)
     arguments = parser.parse_intermixed_args(words)

@@ -1,9 +1,8 @@
 """Train several methods or recipes with several seeds, and compare them in one table and plot.
 
-Trains every recipe by every method with every seed, each as `mmupt train` in FOLDER/RECIPE-METHOD/seed_N; overrides
-apply to all runs. After each run, table.md (its first table is also printed), table.json and table.png are rewritten
-with all finished runs of FOLDER. Failed runs are named at the end. After an interruption, the same command continues;
-other methods and seeds add rows.
+Trains every recipe by every method with every seed, as `mmupt train` in FOLDER/RECIPE-METHOD/seed_N; overrides apply to
+all runs. After each run, rewrites table.md (also printed), table.json and table.png with all finished runs of FOLDER,
+and names failed runs at the end. After an interruption, the same command continues; other methods and seeds add rows.
 
     mmupt table --methods mmupt supervised lmsi --seeds 1 2 3 --folder runs/table
     mmupt table --methods soft random --seeds 4 5 --folder runs/table --against mmupt_tiny
@@ -24,7 +23,7 @@ from mmupt.completion import method_names, recipe_names, use_completer
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Train what is missing and write the table of the command line."""
+    """Train the missing runs and write the table."""
     recipes = parser.add_argument(
         "--recipes", nargs="+", default=["mmupt_tiny"], help="names that `mmupt recipes` lists (mmupt_tiny)"
     )
@@ -42,7 +41,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         "--base",
         type=Path,
         metavar="RESPONSES",
-        help="responses of the base by `mmupt eval`, whose majority all runs are tested against (those of each run)",
+        help="base model's responses by `mmupt eval`, whose majority all runs are tested against (each run's own)",
     )
     parser.add_argument(
         "--include",
@@ -95,7 +94,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
             if not table:
                 sys.exit(f"error: {folder} has no finished run: leave --no-training out")
         if table:
-            # The others are too wide for a screen.
+            # The other tables are too wide for a terminal.
             results, _, _ = table.partition("\n\n")
             emit(Result(f"{results}\n\nThe table is in {folder / 'table.md'}, with tests, costs and votes"))
         if failed:

@@ -1,8 +1,8 @@
 """Build a tiny model that the CPU recipes start from, or measure it.
 
 build       train it from random weights, and measure it
-measure     print its accuracy on held-out figures and at its other skills
-answerable  count how many of the questions that it wrote can be answered
+measure     print its accuracy on held-out figures and its other skills
+answerable  count the answerable questions among those it wrote
 
     mmupt tiny-model build
     mmupt tiny-model build --task figures_hard
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Do the action of the command line."""
+    """Run the action."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", help="build, measure or answerable")
     build = actions.add_parser("build", description="Build the tiny model and print its measurements.")
-    build.add_argument("--output", type=Path, help="output folder (the model folder of the repository)")
+    build.add_argument("--output", type=Path, help="output folder (the repository's model folder)")
     build.add_argument("--seed", type=int, default=0, help="seed of weights, figures and demonstrations (%(default)s)")
     measure = actions.add_parser("measure", description="Measure a tiny model on held-out figures.")
-    measure.add_argument("model", type=Path, nargs="?", help="folder of the model (that of the repository)")
+    measure.add_argument("model", type=Path, nargs="?", help="folder of the model (the repository's)")
     answerable = actions.add_parser("answerable", description="Count the written questions that can be answered.")
     answerable.add_argument("candidates", type=Path, help="candidates.jsonl of `mmupt synthesize`")
     answerable.add_argument("--data", type=Path, required=True, help="parquet file of the figures")
-    split = answerable.add_argument("--split", default="train", help="split of these figures (train)")
+    split = answerable.add_argument("--split", default="train", help="split of the figures (train)")
     split.choices = Choices("mmupt_data.figure_task:SPLIT_SHARES")
     answerable.add_argument("--seed", type=int, default=0, help="seed that the figures were drawn with (%(default)s)")
     for action in (build, measure, answerable):

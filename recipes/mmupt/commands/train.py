@@ -17,12 +17,12 @@ from verl_ext.process_memory import collect_garbage_rarely
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Train the recipe of the command line."""
+    """Train the recipe."""
     add_recipe(parser)
     add_config_dir(parser)
     add_verbose(parser)
     arguments = parser.parse_intermixed_args(words)
-    # Before the imports: they create most of the objects.
+    # Call it before the imports, which create most objects.
     collect_garbage_rarely()
     from mmupt.console import session
 

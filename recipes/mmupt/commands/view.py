@@ -1,7 +1,7 @@
 """Show runs in a browser: curves, votes, responses before and after training, and self-written questions.
 
-Serves a page until Ctrl-C, also while a run goes on; several runs share their curves. Nothing is loaded from elsewhere,
-and only this machine can open the page, unless --host says otherwise.
+Serves a page until Ctrl-C, also while a run continues; curves of several runs share their plots. The page loads nothing
+from other sites, and only this machine can open it, unless --host is given.
 
     mmupt view runs/mmupt_tiny
     mmupt view runs/compare
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Serve the page of the command line until it is interrupted."""
+    """Serve the page until Ctrl-C."""
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run, synthesis or comparison")
     parser.add_argument("--port", type=int, default=8765, help="port of the page, 0 for any free port (%(default)s)")
     parser.add_argument(
@@ -29,16 +29,16 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         server = make_server(runs, arguments.host, arguments.port)
     except FileNotFoundError as error:
         parser.exit(1, f"error: {error}\n")
-    # A port beyond 65535 overflows.
+    # A port above 65535 raises OverflowError.
     except (OSError, OverflowError) as error:
         parser.exit(
             1, f"error: cannot listen on {arguments.host}, port {arguments.port}: {error}; give another --port\n"
         )
     if arguments.host not in LOOPBACK:
-        print(f"everyone who can reach {arguments.host} can read these runs, their responses and images")
+        print(f"warning: everyone who can reach {arguments.host} can read these runs, their responses and images")
     port = server.server_address[1]
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-    print(f"http://{host}:{port}/ (Ctrl-C ends it)", flush=True)
+    print(f"http://{host}:{port}/ (Ctrl-C to stop)", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:
