@@ -1,36 +1,36 @@
-# The commands of this repository, one target each; `make` alone lists them.
-# ARGS is passed on as written: `make train ARGS="trainer.total_training_steps=3 trainer.logger=[console]"`. A value with
-# spaces, quotes, brackets or = is quoted twice there, for Hydra and for the shell:
+# The commands of this repository, one target each; `make` without a target lists them.
+# ARGS is passed on unchanged: `make train ARGS="trainer.total_training_steps=3 trainer.logger=[console]"`. Quote a value
+# with spaces, quotes, brackets or = twice in it, for Hydra and for the shell:
 # `make train ARGS="\"data.train_files='my data/a=b [1].parquet'\""`. MODEL, SOURCE, DATA and the folders take any path.
 
 RECIPE ?= mmupt_tiny
 ROUNDS ?= 3
 RECIPES ?= mmupt_tiny
-# Every row of docs/results.md; other recipes are trained by their own method.
+# The methods in docs/results.md; with RECIPES, each recipe's own method.
 METHODS ?= $(if $(filter file,$(origin RECIPES)),mmupt supervised rejection_sft lmsi srlm genixer stic soft soft_min \
 	entropy random careful)
-# A number, 3 for the seeds 1, 2 and 3, or the seeds themselves, "4 5".
+# The number of seeds, where 3 means 1, 2 and 3, or a list of seeds such as "4 5".
 SEEDS ?= 3
 TABLE ?= runs/table
 REPORT ?= runs/leakage
 tiny := recipes/mmupt/tiny/model
 MODEL ?= $(tiny)
-# The tiny model knows no instructions.
+# The tiny model follows no instructions, so it needs its own settings.
 preset = $(if $(filter $(tiny),$(MODEL)),preset=tiny)
 BENCHMARKS ?= figures
 OUT ?= runs/compare
 DATA ?= datasets/figures/train.parquet
-# Tests at a time. A run of the real trainer keeps little more than one core busy and takes up to 6 GiB.
+# Test processes. A run of the real trainer keeps little more than one core busy and takes up to 6 GiB.
 PROCESSES ?= 2
 ARGS ?=
 python := .venv/bin/python
 mmupt = $(python) -m mmupt
 
-# A Hydra override of a text, quoted for the shell.
+# A Hydra override that sets a key, $(1), to a text, $(2), quoted for the shell.
 quote := '
 text_override = '$(1)="$(subst $(quote),'\'',$(subst ",\",$(2)))"'
 
-# A path, quoted for the shell where it has spaces.
+# A path, quoted for the shell if it has spaces.
 path = $(if $(word 2,$(1)),"$(1)",$(1))
 
 .DEFAULT_GOAL := help
@@ -64,7 +64,7 @@ synthesize: setup ## Let a model write questions about images and filter them (M
 comma := ,
 empty :=
 files = [$(subst $(empty) $(empty),$(comma),$(strip $(1)))]
-# The default of MODEL is for other targets.
+# Only a MODEL that the user gives replaces the model of the recipes; its default is for other targets.
 table_model = $(if $(filter-out file,$(origin MODEL)),$(call text_override,actor_rollout_ref.model.path,$(MODEL)))
 table_train = $(if $(TRAIN),'data.train_files=$(call files,$(TRAIN))')
 table_eval = $(if $(EVAL),'mmupt.evaluation_files=$(call files,$(EVAL))')
@@ -87,7 +87,7 @@ check-leakage: setup ## Find training rows in evaluation files (TRAIN="a.parquet
 compare: setup ## Compare two models on the same questions (A=runs/eval/base B=runs/eval/trained OUT=runs/compare)
 	$(mmupt) compare $(call path,$(A)) $(call path,$(B)) --output $(call path,$(OUT)) $(ARGS)
 
-# The tests of a file share fixtures.
+# One process runs all tests of a file, because they share fixtures.
 pytest = $(python) -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test: setup ## Run the tests, with one run of the real trainer (ARGS=tests/verl_ext for a part, PROCESSES=2)

@@ -1,10 +1,10 @@
-"""Draw the subpackages of the three packages and what they import, as the Mermaid block in docs/architecture.md.
+"""Draw the subpackages of the three packages and their imports as the Mermaid block in docs/architecture.md.
 
     .venv/bin/python scripts/draw_architecture.py
 
-mmupt_data counts as one of them. An arrow from A to B means that a module of A imports one of B, directly or through
-modules outside of all subpackages. Arrows that follow from others are omitted. A subpackage is coloured if it imports
-veRL, Ray, vLLM, torch or transformers itself.
+mmupt_data counts as one subpackage. An arrow from A to B means that a module of A imports a module of B, directly or
+through modules outside all subpackages. Arrows that follow from others are omitted. A subpackage is coloured if it
+imports veRL, Ray, vLLM, torch or transformers itself.
 """
 
 from pathlib import Path
@@ -18,36 +18,36 @@ HEAVY = ("verl", "ray", "vllm", "torch", "transformers")
 
 
 def subpackages(graph: grimp.ImportGraph) -> list[str]:
-    """The subpackages of mmupt and verl_ext, and mmupt_data as a whole."""
+    """Return the subpackages of mmupt and verl_ext, and mmupt_data as a whole."""
     packages = {".".join(module.split(".")[:2]) for module in graph.modules if module.count(".") >= 2}
     return [*sorted(name for name in packages if name.startswith(("mmupt.", "verl_ext."))), "mmupt_data"]
 
 
 def imports_between(graph: grimp.ImportGraph, names: list[str]) -> dict[str, set[str]]:
-    """Which subpackages each of them imports, directly or through modules that are in none."""
+    """Return the subpackages that each subpackage imports, directly or through modules outside all subpackages."""
 
     def subpackage_of(module: str) -> str | None:
         return next((name for name in names if module == name or module.startswith(f"{name}.")), None)
 
-    found: dict[str, set[str]] = {}
+    imports: dict[str, set[str]] = {}
     for name in names:
-        reached: set[str] = set()
+        targets: set[str] = set()
         seen: set[str] = set()
-        left = [module for module in graph.modules if subpackage_of(module) == name]
-        while left:
-            for imported in graph.find_modules_directly_imported_by(left.pop()):
+        queue = [module for module in graph.modules if subpackage_of(module) == name]
+        while queue:
+            for imported in graph.find_modules_directly_imported_by(queue.pop()):
                 target = subpackage_of(imported)
                 if target not in (None, name):
-                    reached.add(target)
+                    targets.add(target)
                 elif target is None and imported.split(".")[0] in PACKAGES and imported not in seen:
                     seen.add(imported)
-                    left.append(imported)
-        found[name] = reached
-    return found
+                    queue.append(imported)
+        imports[name] = targets
+    return imports
 
 
 def without_shortcuts(edges: dict[str, set[str]]) -> dict[str, set[str]]:
-    """The transitive reduction of an acyclic graph."""
+    """Return the transitive reduction of an acyclic graph."""
 
     def below(name: str) -> set[str]:
         return edges[name].union(*map(below, edges[name]))
@@ -58,7 +58,7 @@ def without_shortcuts(edges: dict[str, set[str]]) -> dict[str, set[str]]:
 
 
 def draw() -> str:
-    """The Mermaid block."""
+    """Return the Mermaid block."""
     graph = grimp.build_graph(*PACKAGES, include_external_packages=True, cache_dir=None)
     names = subpackages(graph)
     heavy = [
@@ -86,7 +86,7 @@ def draw() -> str:
 
 
 def drawn(page: str) -> str:
-    """The page with its drawing made anew."""
+    """Return the page with a new drawing."""
     before, _, rest = page.partition(START)
     _, _, after = rest.partition(END)
     return before + START + draw() + END + after

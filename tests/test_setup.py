@@ -196,7 +196,7 @@ def test_a_check_says_whether_there_is_anything_to_do_and_does_nothing(clone: Cl
     with (clone.root / "requirements-cpu.txt").open("a") as file:
         file.write("left-pad==1.0\n")
     line = refusal(clone.run("scripts/setup.sh", "--check"))
-    assert ".venv is not what make setup makes" in line and str(clone.root) in line
+    assert ".venv is not up to date" in line and str(clone.root) in line
     assert clone.uv_calls() == []
 
 

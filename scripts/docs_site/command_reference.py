@@ -8,7 +8,7 @@ from mmupt.cli import COMMANDS, main
 
 
 def page() -> str:
-    """Markdown of the page."""
+    """Return the page as Markdown."""
     sections = ["# Commands", "The help of each command, as `mmupt COMMAND --help` prints it."]
     for name, summary in COMMANDS.items():
         sections += [f"## {name}", f"{summary[0].upper()}{summary[1:]}.", f"```text\n{_help(name)}```"]
@@ -16,14 +16,14 @@ def page() -> str:
 
 
 def _help(name: str) -> str:
-    shown, width = io.StringIO(), os.environ.get("COLUMNS")
-    # What argparse wraps its lines to.
+    output, width = io.StringIO(), os.environ.get("COLUMNS")
+    # argparse wraps lines at this width.
     os.environ["COLUMNS"] = "110"
     try:
-        with redirect_stdout(shown), suppress(SystemExit):
+        with redirect_stdout(output), suppress(SystemExit):
             main([name, "--help"])
     finally:
         os.environ.pop("COLUMNS")
         if width is not None:
             os.environ["COLUMNS"] = width
-    return shown.getvalue()
+    return output.getvalue()

@@ -1,6 +1,6 @@
-"""The pages that list every key of the configuration: its default and the comment above it, read from the YAML files.
+"""Pages that list every key of the configuration with its default and the comment above it, read from the YAML files.
 
-Nothing is written twice: a key without a comment in a file shows none.
+A key without a comment in a file has no meaning on its page, even if another file explains it.
 """
 
 import re
@@ -15,7 +15,7 @@ SYNTHESIS = CONFIG_FOLDER.parent / "synthesis" / "config"
 
 
 def pages() -> dict[str, str]:
-    """Markdown of the reference of the configuration, by its place on the site."""
+    """Return the pages of the configuration reference as Markdown, by path on the site."""
     recipes = [file for file in sorted(CONFIG_FOLDER.glob("*.yaml")) if file.stem not in FOUNDATIONS]
     options = [file for group in GROUPS for file in sorted((CONFIG_FOLDER / group).rglob("*.yaml"))]
     return {
@@ -50,7 +50,7 @@ def _page(title: str, summary: str, files: Iterable[Path]) -> str:
 
 
 def _paragraph(text: str) -> str:
-    """A paragraph of a comment; one with columns or a list keeps its lines."""
+    """Return a paragraph of a comment as Markdown, as a code block if it has columns or a list."""
     return f"```text\n{text}\n```" if re.search(r"\S {2,}\S|^ ", text, re.MULTILINE) else _as_text(text)
 
 
@@ -64,7 +64,7 @@ def _escaped(text: str) -> str:
 
 
 def _as_text(comment: str) -> str:
-    """A comment as text of a table, in which no character means Markdown or HTML."""
+    """Escape all characters of a comment that Markdown or HTML would interpret."""
     for character in "\\`*_{}[]<>|":
         comment = comment.replace(character, f"&#{ord(character)};")
     return comment

@@ -1,4 +1,4 @@
-"""An extension of griffe: the lines `name: meaning` in the docstring of a class document its fields."""
+"""An extension of griffe that reads lines `name: meaning` in a class docstring as the documentation of its fields."""
 
 import re
 from collections.abc import Collection
@@ -8,7 +8,7 @@ import griffe
 
 
 class FieldLists(griffe.Extension):
-    """Gives paragraphs of such lines the heading by which a docstring of Google's style is read."""
+    """Puts the heading of Google's docstring style above paragraphs of such lines."""
 
     def on_class(self, *, cls: griffe.Class, **kwargs: Any) -> None:
         """Called by griffe for every class."""
@@ -17,7 +17,7 @@ class FieldLists(griffe.Extension):
 
 
 def with_heading(docstring: str, fields: Collection[str]) -> str:
-    """Put "Attributes:" above each paragraph that begins with a field and its meaning; a line may be continued."""
+    """Put "Attributes:" above each paragraph that begins with a field and its meaning, which may span several lines."""
     return "\n\n".join(_section(paragraph, fields) for paragraph in docstring.split("\n\n"))
 
 

@@ -1,4 +1,4 @@
-"""The hooks by which MkDocs builds the site: pages from outside docs/, pages that are generated, and links."""
+"""MkDocs hooks of the site: they add pages from outside docs/ and generated pages, and rewrite links."""
 
 import re
 import subprocess
@@ -14,18 +14,18 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
-# Pages of this folder in the navigation are the packages and modules that are documented from their docstrings.
+# Folder of the pages in the navigation that are generated from the docstrings of packages and modules.
 PYTHON = "reference/python/"
 SOURCES = {"verl_ext": "verl_ext", "mmupt": "recipes/mmupt", "mmupt_data": "data/mmupt_data"}
-# The mark that says what commands need (tests/test_doc_commands.py).
+# Mark that tells what commands need (tests/test_doc_commands.py).
 NEEDS = re.compile(r"^<!-- needs: (.*?) -->$", re.MULTILINE)
-# A fenced block that is a file, "```python my_file.py", which GitHub shows as Python.
+# Fence of a block with a file name, "```python my_file.py", of which GitHub shows only the code.
 FILE = re.compile(r"^```(\w+) (\S+)$", re.MULTILINE)
 MERMAID = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Append pages of docs/ that the navigation does not name to its guides."""
+    """Append pages of docs/ that are missing from the navigation to its guides."""
     named = set(_named(config.nav))
     pages = sorted(file.name for file in (ROOT / "docs").glob("*.md") if file.name not in named)
     guides = next(section["Guides"] for section in config.nav or () if "Guides" in section)
@@ -61,7 +61,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turn links, drawings and marks of a page, which are as GitHub shows them, into those of the site."""
+    """Rewrite the links, drawings and marks of a page, which are written for GitHub, for the site."""
     places = {site: path for path, site in repository_links.PAGES.items()}
     source = places.get(page.file.src_uri, f"docs/{page.file.src_uri}")
     markdown = repository_links.for_the_site(source, markdown)
@@ -70,17 +70,17 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def _table_of_arrows(drawing: re.Match[str]) -> str:
-    """A flowchart of Mermaid as a table; drawing it would take a script of several megabytes."""
+    """Return a Mermaid flowchart as a table, because drawing it would take a script of several megabytes."""
     names = dict(re.findall(r"^ *(\w+)\[(\w+)\]$", drawing[1], re.MULTILINE))
     imports: dict[str, list[str]] = {name: [] for name in names}
     for importer, imported in re.findall(r"^ *(\w+) --> (\w+)$", drawing[1], re.MULTILINE):
         imports[importer].append(imported)
-    rows = [f"| `{one}` | {', '.join(f'`{other}`' for other in others)} |" for one, others in imports.items()]
+    rows = [f"| `{name}` | {', '.join(f'`{target}`' for target in targets)} |" for name, targets in imports.items()]
     return "\n".join(["| subpackage | imports |", "|---|---|", *rows])
 
 
 def _python_page(name: str) -> str:
-    """The page of a package or module: a section for each public module of a package."""
+    """Return the page of a module, or of a package with a section for each of its public modules."""
     top, *rest = name.split(".")
     folder = ROOT.joinpath(SOURCES[top], *rest)
     if not folder.is_dir():

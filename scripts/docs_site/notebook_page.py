@@ -1,4 +1,4 @@
-"""A notebook as a page: its text, its code, and the outputs that are saved in it. Pure."""
+"""Pages of notebooks, with text, code and saved outputs."""
 
 import json
 from collections.abc import Iterator
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def page(notebook: Path) -> str:
-    """Markdown of a notebook; plots are part of the text, as data URLs.
+    """Return a notebook as Markdown, with plots as data URLs.
 
     Raises:
-        ValueError: an output has no text and no picture.
+        ValueError: an output has neither text nor a picture.
     """
     cells = json.loads(notebook.read_text())["cells"]
     link = f'<a href="{notebook.name}" download>{notebook.name}</a> is this page as a notebook.'

@@ -1,7 +1,7 @@
-"""Links between files of the repository, as they are on GitHub and as they are on the site. Pure.
+"""Links between files of the repository, rewritten from GitHub's paths to the site's. Pure functions.
 
-Pages link to each other and to source files by relative paths, which GitHub follows. On the site, a page of the
-repository outside docs/ has an address of its own (`PAGES`), and a linked source file or folder gets a page that shows
+Pages link to each other and to source files by relative paths, which GitHub follows. On the site, pages of the
+repository outside docs/ have the addresses in `PAGES`, and every linked source file or folder gets a page that shows
 it, so that the site is complete without a network.
 """
 
@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
-# Pages outside docs/, by their place in the repository, with their place on the site.
+# Pages outside docs/: path in the repository -> path on the site.
 PAGES = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
@@ -28,7 +28,7 @@ _LANGUAGES = {".py": "python", ".yaml": "yaml", ".sh": "bash", ".toml": "toml", 
 
 
 def site_path(path: str) -> str:
-    """The place on the site of a file or folder of the repository.
+    """Return the path on the site of a file or folder of the repository.
 
     Args:
         path: relative to the top of the repository, with slashes.
@@ -41,10 +41,10 @@ def site_path(path: str) -> str:
 
 
 def links(page: str, text: str) -> Iterator[str]:
-    """The files and folders of the repository to which a page links; they need not exist.
+    """Yield the files and folders of the repository that a page links to; they need not exist.
 
     Args:
-        page: the page's place in the repository.
+        page: the page's path in the repository.
         text: its Markdown.
     """
     for part, is_code in _parts(text):
@@ -54,10 +54,10 @@ def links(page: str, text: str) -> Iterator[str]:
 
 
 def for_the_site(page: str, text: str) -> str:
-    """The Markdown of a page with its links as they are on the site.
+    """Return the Markdown of a page with links for the site.
 
     Args:
-        page: the page's place in the repository.
+        page: the page's path in the repository.
         text: its Markdown.
     """
 
@@ -72,12 +72,12 @@ def for_the_site(page: str, text: str) -> str:
 
 
 def source_page(root: Path, path: str, tracked: Collection[str]) -> str:
-    """A page that shows a source file, or lists the files of a folder.
+    """Return a page that shows a source file, or lists the files of a folder.
 
     Args:
         root: the top of the repository.
         path: the file or folder in it.
-        tracked: all files of the repository, of which a folder shows its own.
+        tracked: all files of the repository.
     """
     title = f"---\nsearch:\n  exclude: true\n---\n\n# {path}\n\n"
     if (root / path).is_dir():
@@ -89,11 +89,11 @@ def source_page(root: Path, path: str, tracked: Collection[str]) -> str:
 
 
 def shown_sources(root: Path, pages: dict[str, str], tracked: Collection[str]) -> set[str]:
-    """The source files and folders that need a page: all that are linked, and the files of linked folders.
+    """Return the source files and folders that need a page: linked files and folders, and all files of linked folders.
 
     Args:
         root: the top of the repository.
-        pages: Markdown by place in the repository.
+        pages: Markdown by path in the repository.
         tracked: all files of the repository.
     """
     linked = {target for page, text in pages.items() for target in links(page, text)}
@@ -103,7 +103,7 @@ def shown_sources(root: Path, pages: dict[str, str], tracked: Collection[str]) -
 
 
 def _resolved(page: str, target: str) -> str | None:
-    """The file of the repository that a relative link means; None for a link to elsewhere or within the page.
+    """Return the file that a relative link leads to; None for links to other sites or within the page.
 
     A target that starts with a slash is relative to the top of the repository.
     """
@@ -115,7 +115,7 @@ def _resolved(page: str, target: str) -> str | None:
 
 
 def _parts(text: str) -> Iterator[tuple[str, bool]]:
-    """The text in parts, each with whether it is a block of code."""
+    """Split a text into parts and yield each with whether it is a code block."""
     end = 0
     for code in _CODE_BLOCK.finditer(text):
         yield text[end : code.start()], False

@@ -293,7 +293,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path, capsys: pytest.Captur
     with pytest.raises(SystemExit) as ended:
         main(["view", str(tmp_path)])
     assert ended.value.code == 1
-    assert f"error: {tmp_path} is not the folder of a run: it holds no votes/" in capsys.readouterr().err
+    assert f"error: {tmp_path} is not the folder of a run: it has no votes/" in capsys.readouterr().err
 
 
 def test_the_error_about_an_unusable_port_names_the_port(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,7 @@ class FileCache:
 
 @contextmanager
 def readable(file: Path) -> Iterator[None]:
-    """Raise ValueError with the name of the file for all errors that damaged or foreign content can cause."""
+    """Turn all errors that damaged or foreign content can cause into a ValueError that names the file."""
     try:
         yield
     except (LookupError, TypeError, AttributeError, ValueError, OSError, YAMLError, OmegaConfBaseException) as error:

@@ -41,10 +41,10 @@ class RunFiles:
         self.votes = VotedGroups(self.folder, self._cache)
         self.evaluation = EvaluationPairs(self.folder, self._cache)
         files = self._history(), self.folder / COMPARISON
-        begun = any(file.is_file() for file in files) or (self.folder / "evaluation").is_dir()
-        if not any((begun, self.votes.files(), self._events(), self._sheets())):
+        has_results = any(file.is_file() for file in files) or (self.folder / "evaluation").is_dir()
+        if not any((has_results, self.votes.files(), self._events(), self._sheets())):
             raise FileNotFoundError(
-                f"{folder} is not the folder of a run: it holds no votes/, tensorboard/, evaluation/, {CANDIDATES} or "
+                f"{folder} is not the folder of a run: it has no votes/, tensorboard/, evaluation/, {CANDIDATES} or "
                 f"{COMPARISON}"
             )
 

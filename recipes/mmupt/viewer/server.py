@@ -1,8 +1,7 @@
 """The read-only server of `mmupt view`: the files of the page, JSON about the runs, and pictures.
 
-A request names a run by number and its content by keys; no part of it is used as a path. Other sites cannot read the
-responses: headers forbid it to browsers, and requests under another host name are refused, which prevents DNS
-rebinding.
+A request names a run by number and its content by keys, never by a path. Other sites cannot read the responses: the
+headers make browsers block it, and requests under another host name are refused, which prevents DNS rebinding.
 """
 
 import json
@@ -34,7 +33,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
-    # A later server may show other runs at the same address.
+    # Without a cache, because a later server may show other runs at the same address.
     "Cache-Control": "no-store",
 }
 # Longest side of a small picture, px.
@@ -59,7 +58,7 @@ def _texts(query: Query, name: str) -> list[str]:
     return [str(text) for text in texts] if isinstance(texts, list) else []
 
 
-# Functions that reply to requests about a run, by path.
+# Path of a request about a run -> function that returns the reply.
 ANSWERS: Mapping[str, Callable[[RunFiles, Query], Any]] = {
     "/curves": lambda run, query: run.curves(),
     "/groups": lambda run, query: run.votes.groups(_optional(query, "before"), _optional(query, "after")),
@@ -135,8 +134,8 @@ class _Handler(BaseHTTPRequestHandler):
             parts = urlsplit(self.path)
             kind, content = self._answer(parts.path, dict(parse_qsl(parts.query)))
         except (KeyError, IndexError):
-            self._send(404, "text/plain; charset=utf-8", b"there is no such thing in this run\n")
-        # The page shows the error of an unreadable file, and the server continues.
+            self._send(404, "text/plain; charset=utf-8", b"this run has no such page or entry\n")
+        # A file cannot be read: the page shows the error, and the server continues.
         except (ValueError, OSError) as error:
             self._send(500, "text/plain; charset=utf-8", f"{error}\n".encode(errors="replace"))
         else:
@@ -164,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Log nothing: the page makes many requests."""
+        """Log nothing, because the page makes many requests."""
 
 
 def _is_loopback(host: str) -> bool:

@@ -120,7 +120,7 @@ const evaluation = {
     silent: ["no answer in the second", (item) => item.after.answer === null],
   },
   row: (item) => [
-    make("small", { textContent: `${item.benchmark} · truth ${item.ground_truth}` }),
+    make("small", { textContent: `${item.benchmark} · ground truth ${item.ground_truth}` }),
     make("small", {}, mark(item.before.right), " → ", mark(item.after.right)),
     questionOf(item),
     make("small", {}, answerOf(item, 0, item.before.answer), " → ", answerOf(item, 1, item.after.answer)),
@@ -141,15 +141,15 @@ const written = {
   },
   items: () => state.written.get(state.run) ?? [],
   key: (item) => `${item.sheet}.${item.position}`,
-  text: (item) => `${item.question} ${item.id} ${item.written.map((one) => one.text).join(" ")}`,
+  text: (item) => `${item.question} ${item.id} ${item.written.map((question) => question.text).join(" ")}`,
   outcomes: {
     "": ["all images", () => true],
-    kept: ["with a kept question", (item) => item.written.some((one) => one.dropped_by === null)],
-    dropped: ["all questions dropped", (item) => item.written.every((one) => one.dropped_by !== null)],
+    kept: ["with a kept question", (item) => item.written.some((question) => question.dropped_by === null)],
+    dropped: ["all questions dropped", (item) => item.written.every((question) => question.dropped_by !== null)],
   },
   row: (item) => [
     make("small", { textContent: item.sheet === "." ? item.id : `${item.sheet} · ${item.id}` }),
-    make("small", { textContent: `${item.written.filter((one) => one.dropped_by === null).length} of ${item.written.length} kept` }),
+    make("small", { textContent: `${item.written.filter((question) => question.dropped_by === null).length} of ${item.written.length} kept` }),
     markup("span", "question", item.question_html ?? item.written[0].html),
   ],
   detail: async (item) => writtenDetail(item, await ask("/written", { run: state.run, sheet: item.sheet, number: item.position })),
@@ -251,7 +251,7 @@ function groupDetail(group, history) {
       const title = make("h3", {}, make("b", { textContent: name === null ? `${NO_ANSWER} ` : `answer ${String.fromCharCode(65 + name % 26)}: ` }));
       if (name !== null) title.append(answerOr(first.answer_html, NO_ANSWER), " ");
       title.append(`· ${members.length} of ${group.responses.length} `, first.correct === null || name === null ? "" : mark(first.correct));
-      return make("section", { className: `class ${classOf(name)}` }, title, ...members.map((one, position) =>
+      return make("section", { className: `class ${classOf(name)}` }, title, ...members.map((response, position) =>
         responseBox(`response ${one.position + 1} · reward ${number(one.reward)}${one.trained ? "" : " · voted only"}`, one.html, position === 0)));
     }),
     historyTable(history, group),
@@ -260,13 +260,13 @@ function groupDetail(group, history) {
 
 function historyTable(history, group) {
   if (history.length < 2) return make("p", { className: "notes", textContent: "No other step has a saved vote on this question." });
-  const rows = history.map((one) => {
-    const go = make("button", { type: "button", textContent: one.step });
-    go.addEventListener("click", () => openKey(`${one.step}.${one.number}`));
-    const current = one.step === group.step;
-    const row = make("tr", {}, make("td", {}, go), make("td", { textContent: percent(one.majority_ratio) }),
-      make("td", {}, answerOr(one.pseudo_label_html, one.tied ? "tie" : "none")), make("td", {}, mark(one.label_correct)),
-      make("td", { textContent: one.flipped ? "changed" : "" }));
+  const rows = history.map((vote) => {
+    const go = make("button", { type: "button", textContent: vote.step });
+    go.addEventListener("click", () => openKey(`${vote.step}.${vote.number}`));
+    const current = vote.step === group.step;
+    const row = make("tr", {}, make("td", {}, go), make("td", { textContent: percent(vote.majority_ratio) }),
+      make("td", {}, answerOr(vote.pseudo_label_html, vote.tied ? "tie" : "none")), make("td", {}, mark(vote.label_correct)),
+      make("td", { textContent: vote.flipped ? "changed" : "" }));
     if (current) row.setAttribute("aria-current", "true");
     return row;
   });
@@ -276,10 +276,10 @@ function historyTable(history, group) {
 
 function evaluatedDetail(item, question) {
   const [before, after] = state.runs[state.run].sides;
-  const side = (title, responses) => make("div", {}, make("h2", { textContent: title }), ...responses.map((one, position) =>
-    make("section", { className: `class ${one.right ? "c3" : ""}` },
-      make("h3", {}, `${one.mode === "greedy" ? "greedy" : `sample ${one.sample + 1}`}: `, answerOr(one.answer_html, NO_ANSWER), " ", mark(one.right)),
-      responseBox("response", one.html, position === 0))));
+  const side = (title, responses) => make("div", {}, make("h2", { textContent: title }), ...responses.map((response, position) =>
+    make("section", { className: `class ${response.right ? "c3" : ""}` },
+      make("h3", {}, `${response.mode === "greedy" ? "greedy" : `sample ${response.sample + 1}`}: `, answerOr(response.answer_html, NO_ANSWER), " ", mark(response.right)),
+      responseBox("response", response.html, position === 0))));
   return [
     make("p", { className: "notes", textContent: question.id }),
     pictures(`evaluation.${item.pair}`, question.id, question.images),
@@ -295,12 +295,12 @@ function writtenDetail(item, parent) {
     pictures(item.sheet, parent.id, parent.images),
     parent.question_html !== null && labels(["existing question", markup("span", "text", parent.question_html)]),
     make("h2", { textContent: "Questions that the model wrote" }),
-    ...parent.written.map((one) => make("div", { className: `written ${one.dropped_by === null ? "" : "dropped"}` },
-      markup("div", "text", one.html),
+    ...parent.written.map((question) => make("div", { className: `written ${question.dropped_by === null ? "" : "dropped"}` },
+      markup("div", "text", question.html),
       make("div", { className: "notes", textContent: [
-        one.strategy,
-        one.vote_share === null ? null : `majority ratio ${percent(one.vote_share)}`,
-        one.dropped_by === null ? "kept" : `dropped by ${one.dropped_by}: ${one.reason}`,
+        question.strategy,
+        question.vote_share === null ? null : `majority ratio ${percent(question.vote_share)}`,
+        question.dropped_by === null ? "kept" : `dropped by ${question.dropped_by}: ${question.reason}`,
       ].filter((part) => part !== null).join(" · ") }))),
   ];
 }
@@ -397,7 +397,7 @@ function close() {
 }
 
 function openKey(key) {
-  const item = view().items().find((one) => view().key(one) === key);
+  const item = view().items().find((entry) => view().key(entry) === key);
   if (item) open(item);
 }
 
@@ -456,7 +456,7 @@ async function show(tab, key = null) {
   await told(async () => {
     if (tab === "curves") return drawCurves();
     filterForm();
-    at("count").textContent = "reading …";
+    at("count").textContent = "loading …";
     at("list").replaceChildren();
     at("more").hidden = true;
     const run = state.run;
