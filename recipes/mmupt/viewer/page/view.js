@@ -252,7 +252,7 @@ function groupDetail(group, history) {
       if (name !== null) title.append(answerOr(first.answer_html, NO_ANSWER), " ");
       title.append(`· ${members.length} of ${group.responses.length} `, first.correct === null || name === null ? "" : mark(first.correct));
       return make("section", { className: `class ${classOf(name)}` }, title, ...members.map((response, position) =>
-        responseBox(`response ${one.position + 1} · reward ${number(one.reward)}${one.trained ? "" : " · voted only"}`, one.html, position === 0)));
+        responseBox(`response ${response.position + 1} · reward ${number(response.reward)}${response.trained ? "" : " · voted only"}`, response.html, position === 0)));
     }),
     historyTable(history, group),
   ];
