@@ -347,11 +347,11 @@ def test_a_prompt_that_is_gone_is_said_to_be(synthesis: Path) -> None:
     config.prompts.direct = "/gone/direct.txt"
     OmegaConf.save(config, synthesis / "config.yaml")
     export(synthesis)
-    assert "`direct.txt` is not there any more" in (synthesis / "hub" / "README.md").read_text()
+    assert "`direct.txt` no longer exists" in (synthesis / "hub" / "README.md").read_text()
 
 
 def test_a_folder_of_neither_and_an_adapter_of_questions_are_refused(synthesis: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="no run and of no synthesis"):
+    with pytest.raises(ExportError, match="not the folder of a run or a synthesis"):
         export(tmp_path)
     with pytest.raises(ExportError, match="--adapter"):
         export(synthesis, adapter=True)

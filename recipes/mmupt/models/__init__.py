@@ -1,7 +1,7 @@
-"""Model families: how many parameters the parts of a model have, from its config.json. Loads no weights, no framework.
+"""Model families: parameter counts of the parts of a model, from its config.json. Loads neither weights nor frameworks.
 
-The memory estimate is all that depends on the family; training and evaluation take any vision-language model that veRL
-and vLLM support, and any language model. A new family is a module here that registers it; see docs/extending.md.
+Only the memory estimate depends on the family; training and evaluation take any language model or vision-language model
+that veRL and vLLM support. To add a family, write a module here that registers it; see docs/extending.md.
 """
 
 import json
@@ -15,10 +15,10 @@ from verl_ext.registry import Registry
 
 @dataclass(frozen=True)
 class LayerShape:
-    """One layer, or the modules around the layers.
+    """One layer, or the modules outside the layers.
 
-    linear: inputs and outputs of each linear layer, which are what LoRA adapts. Their biases are in `other`.
-    other: parameters of everything else: biases, norms, convolutions, experts, tables.
+    linear: input and output widths of each linear layer, without biases. LoRA adapts these.
+    other: number of all other parameters: biases, norms, convolutions, experts, tables.
     """
 
     linear: tuple[tuple[int, int], ...]
@@ -26,11 +26,11 @@ class LayerShape:
 
     @property
     def parameters(self) -> int:
-        """Parameters of the layer."""
+        """Number of parameters of the layer."""
         return sum(inputs * outputs for inputs, outputs in self.linear) + self.other
 
     def adapters(self, rank: int) -> int:
-        """Parameters of LoRA on every linear layer: rank x (inputs + outputs) each."""
+        """Return the number of LoRA parameters on all linear layers, rank x (inputs + outputs) per linear layer."""
         return rank * sum(inputs + outputs for inputs, outputs in self.linear)
 
 
@@ -39,11 +39,11 @@ class LanguageShape:
     """A language model.
 
     hidden: width of the residual stream.
-    intermediate: inner width of the MLP; with experts, of those that a token is routed to together.
-    vocabulary: rows of the embedding table.
-    tied: whether the output layer is the embedding table.
-    cached: numbers per token that an engine keeps of a sequence: keys and values of all layers with attention.
-    layers: every layer, in order.
+    intermediate: inner width of the MLP; with experts, the sum over all experts that process a token.
+    vocabulary: number of rows of the embedding table.
+    tied: whether the output layer shares the weights of the embedding table.
+    cached: numbers per token in the engine's cache: keys and values of all layers with attention.
+    layers: all layers, in order.
     """
 
     hidden: int
@@ -57,9 +57,13 @@ class LanguageShape:
     def from_config(
         cls, config: Mapping[str, Any], layers: Sequence[LayerShape], attention: int | None = None, **changes: Any
     ) -> "LanguageShape":
-        """The shape with these layers and, of the language model's config, what all families name alike.
+        """Return the shape with these layers and with the config keys that all families share.
 
-        `attention` is the number of layers with attention, None for all; `changes` replace fields.
+        Args:
+            config: the language model's part of config.json.
+            layers: all layers, in order.
+            attention: number of layers with attention; None for all.
+            changes: replacements for fields of the shape.
         """
         head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
         fields = {
@@ -73,25 +77,25 @@ class LanguageShape:
 
     @property
     def embeddings(self) -> int:
-        """Parameters of embedding table and output layer."""
+        """Number of parameters of embedding table and output layer."""
         return (1 if self.tied else 2) * self.vocabulary * self.hidden
 
     @property
     def parameters(self) -> int:
-        """Parameters of embeddings, layers and the last norm."""
+        """Number of parameters of embeddings, layers and the final norm."""
         return self.embeddings + sum(layer.parameters for layer in self.layers) + self.hidden
 
 
 @dataclass(frozen=True)
 class VisionShape:
-    """A vision tower with what maps its output to visual tokens.
+    """A vision tower, including the mergers that map its output to visual tokens.
 
     hidden: width of the residual stream.
     intermediate: inner width of the MLP.
-    layers: every layer, in order.
+    layers: all layers, in order.
     around: patch embedding, position table, norms outside the layers, and mergers.
-    patch: pixel values of a patch, of all channels and frames.
-    merge: patches of a visual token.
+    patch: number of pixel values per patch, over all channels and frames.
+    merge: number of patches per visual token.
     """
 
     hidden: int
@@ -103,7 +107,7 @@ class VisionShape:
 
     @property
     def parameters(self) -> int:
-        """Parameters of the whole tower."""
+        """Number of parameters of the whole tower."""
         return self.around.parameters + sum(layer.parameters for layer in self.layers)
 
 
@@ -116,17 +120,20 @@ class ModelShape:
 
     @property
     def parameters(self) -> int:
-        """Parameters of the whole model."""
+        """Number of parameters of the whole model."""
         return self.language.parameters + (self.vision.parameters if self.vision else 0)
 
     @property
     def largest_layer(self) -> int:
-        """Parameters of the largest layer."""
+        """Number of parameters of the largest layer."""
         layers = (*self.language.layers, *(self.vision.layers if self.vision else ()))
         return max(layer.parameters for layer in layers)
 
     def adapters(self, rank: int, with_vision: bool) -> int:
-        """Parameters of LoRA on every linear layer but the output layer, those of the vision tower included or not."""
+        """Return the number of LoRA parameters on all linear layers except the output layer.
+
+        `with_vision` includes the vision tower.
+        """
         layers = [*self.language.layers]
         if self.vision and with_vision:
             layers += [*self.vision.layers, self.vision.around]
@@ -135,11 +142,11 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class ModelFamily:
-    """The models of one `model_type`.
+    """All models of one `model_type`.
 
     name: `model_type` in config.json.
-    read_shape: the shape that a config.json describes.
-    configs: by name on Hugging Face what config.json has there, so that an estimate needs no download.
+    read_shape: function from the content of config.json to the shape.
+    configs: name on Hugging Face -> content of config.json, so that an estimate needs no download.
     """
 
     name: str
@@ -151,13 +158,19 @@ _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attentio
 
 
 def text_config(*sizes: int, vocabulary: int, tied: bool, **others: int) -> dict[str, Any]:
-    """The language model's part of a config.json, from its hidden and intermediate size, layers, heads and KV heads."""
+    """Return the language model's part of a config.json.
+
+    `sizes` are its hidden size, intermediate size, layers, attention heads and KV heads.
+    """
     named = dict(zip(_SIZES, sizes, strict=True))
     return {**named, "vocab_size": vocabulary, "tie_word_embeddings": tied, **others}
 
 
 def text_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The language model's part of a config.json, with the key that only the whole of it has in transformers 5."""
+    """Return the language model's part of a config.json.
+
+    Adds `tie_word_embeddings`, which transformers 5 writes only at the top level.
+    """
     return {**config["text_config"], "tie_word_embeddings": config.get("tie_word_embeddings", False)}
 
 
@@ -165,7 +178,7 @@ MODEL_FAMILIES: Registry[ModelFamily] = Registry("model family", "mmupt.models")
 
 
 def config_of(model: str) -> Mapping[str, Any] | None:
-    """What config.json has in a local folder or for a known name on Hugging Face; None for all other names."""
+    """Return the content of config.json of a local folder or a known name on Hugging Face; None for other names."""
     file = Path(model) / "config.json"
     if file.is_file():
         return json.loads(file.read_text())
@@ -176,7 +189,7 @@ def config_of(model: str) -> Mapping[str, Any] | None:
 
 
 def shape_of(model: str) -> ModelShape | None:
-    """The shape of a local folder, by its config.json, or of a known name on Hugging Face; None for all others."""
+    """Return the shape of the model in a local folder or of a known name on Hugging Face; None for other names."""
     config = config_of(model)
     family = None if config is None else MODEL_FAMILIES.get(config.get("model_type", ""))
     return None if config is None or family is None else family.read_shape(config)

@@ -1,4 +1,4 @@
-"""GLM-4.1V, whose sizes are the defaults of transformers/models/glm4v/configuration_glm4v.py."""
+"""GLM-4.1V. Its sizes are the defaults of transformers/models/glm4v/configuration_glm4v.py."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ TEXT_9B = text_config(4096, 13696, 40, 32, 2, vocabulary=151552, tied=False)
 VISION_9B = {
     "depth": 24,
     "hidden_size": 1536,
-    # Of the merger; the layers' own is out_hidden_size.
+    # Inner width of the merger; the inner width of the layers is out_hidden_size.
     "intermediate_size": 13696,
     "out_hidden_size": 4096,
     "num_heads": 12,
@@ -38,7 +38,7 @@ CONFIGS = {
 
 
 def read_language(config: Mapping[str, Any]) -> LanguageShape:
-    """The language model: biases on queries, keys and values, a fused gate, and norms on both sides of each block."""
+    """Return the language model: biases on queries, keys and values, a fused gate, norms before and after each block."""
     config = {**TEXT_9B, **config}
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     keys = hidden * config["num_key_value_heads"] // config["num_attention_heads"]
@@ -51,7 +51,7 @@ def read_language(config: Mapping[str, Any]) -> LanguageShape:
 
 
 def read_vision(config: Mapping[str, Any]) -> VisionShape:
-    """The vision tower, without biases but in its convolutions and the merger's LayerNorm."""
+    """Return the vision tower, which has biases only in its convolutions and the merger's LayerNorm."""
     config = {**VISION_9B, **config}
     width, output, context = config["hidden_size"], config["out_hidden_size"], config["intermediate_size"]
     merge = config["spatial_merge_size"] ** 2
@@ -65,7 +65,7 @@ def read_vision(config: Mapping[str, Any]) -> VisionShape:
         layers=(LayerShape(linear, other=2 * width),) * config["depth"],
         around=LayerShape(
             linear=((output, output), (output, context), (output, context), (context, output)),
-            # Two norms of the tower, and the merger's.
+            # Two norms of the tower, and the merger's LayerNorm.
             other=positions * width + convolutions + 2 * width + 2 * output,
         ),
         patch=patch,
@@ -74,7 +74,7 @@ def read_vision(config: Mapping[str, Any]) -> VisionShape:
 
 
 def read_shape(config: Mapping[str, Any]) -> ModelShape:
-    """The shape that a config.json of GLM-4.1V describes."""
+    """Return the shape of a GLM-4.1V from its config.json."""
     return ModelShape(read_language(text_of(config)), read_vision(config["vision_config"]))
 
 

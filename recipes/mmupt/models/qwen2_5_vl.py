@@ -1,11 +1,11 @@
-"""Qwen2.5-VL. The tables hold what config.json has at Qwen/Qwen2.5-VL-*-Instruct on Hugging Face."""
+"""Qwen2.5-VL. Sizes are from config.json of Qwen/Qwen2.5-VL-*-Instruct on Hugging Face."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from mmupt.models import MODEL_FAMILIES, LanguageShape, LayerShape, ModelFamily, ModelShape, VisionShape, text_config
 
-# The vision tower; the two large models have another intermediate_size.
+# The vision tower; 32B and 72B have another intermediate_size.
 VISION: dict[str, Any] = {
     "depth": 32,
     "hidden_size": 1280,
@@ -25,7 +25,7 @@ TEXT_72B = text_config(8192, 29568, 80, 64, 8, vocabulary=152064, tied=False)
 
 
 def whole_config(text: dict[str, Any], intermediate_size: int = VISION["intermediate_size"]) -> dict[str, Any]:
-    """What config.json has, from the parts that differ between sizes."""
+    """Return the content of config.json from the parts that differ between sizes."""
     vision = {**VISION, "intermediate_size": intermediate_size, "out_hidden_size": text["hidden_size"]}
     return {**text, "vision_config": vision}
 
@@ -35,7 +35,7 @@ CONFIGS = {
     "Qwen/Qwen2.5-VL-7B-Instruct": whole_config(TEXT_7B),
     "Qwen/Qwen2.5-VL-32B-Instruct": whole_config(TEXT_32B, intermediate_size=3456),
     "Qwen/Qwen2.5-VL-72B-Instruct": whole_config(TEXT_72B, intermediate_size=3456),
-    # Trained from the 7B model, and of its shape.
+    # Trained from the 7B model, so they have its shape.
     "FanqingM/MM-Eureka-Qwen-7B": whole_config(TEXT_7B),
     "russwang/ThinkLite-VL-7B": whole_config(TEXT_7B),
     "WaltonFuture/Qwen2.5-VL-7B-MM-UPT-MMR1": whole_config(TEXT_7B),
@@ -43,7 +43,7 @@ CONFIGS = {
 
 
 def read_language(config: Mapping[str, Any]) -> LanguageShape:
-    """The language model: Qwen2.5's, with biases on queries, keys and values."""
+    """Return the language model, Qwen2.5 with biases on queries, keys and values."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     keys = hidden * config["num_key_value_heads"] // config["num_attention_heads"]
     attention = ((hidden, hidden), (hidden, keys), (hidden, keys), (hidden, hidden))
@@ -53,7 +53,7 @@ def read_language(config: Mapping[str, Any]) -> LanguageShape:
 
 
 def read_vision(config: Mapping[str, Any], hidden: int) -> VisionShape:
-    """The vision tower, whose linear layers all have biases; `hidden` is the width of the language model."""
+    """Return the vision tower, with biases on all linear layers; `hidden` is the width of the language model."""
     width, inner = config["hidden_size"], config["intermediate_size"]
     merge = config["spatial_merge_size"] ** 2
     patch = config["in_channels"] * config["temporal_patch_size"] * config["patch_size"] ** 2
@@ -63,7 +63,7 @@ def read_vision(config: Mapping[str, Any], hidden: int) -> VisionShape:
         hidden=width,
         intermediate=inner,
         layers=(LayerShape(linear, other=4 * width + 2 * inner + width + 2 * width),) * config["depth"],
-        # Patch embedding without a bias, the merger's biases and its norm.
+        # The patch embedding, which has no bias, and the biases and norm of the merger.
         around=LayerShape(merger, other=patch * width + merge * width + hidden + width),
         patch=patch,
         merge=merge,
@@ -71,9 +71,9 @@ def read_vision(config: Mapping[str, Any], hidden: int) -> VisionShape:
 
 
 def read_shape(config: Mapping[str, Any]) -> ModelShape:
-    """The shape that a config.json of Qwen2.5-VL describes, of older layout or newer.
+    """Return the shape of a Qwen2.5-VL from its config.json, in the older or newer layout.
 
-    Older files have the language model's sizes at the top and leave out of the vision tower what is as in `VISION`.
+    Older files have the language model's sizes at the top level and omit values of the vision tower as in `VISION`.
     """
     language = read_language({**config, **config.get("text_config", {})})
     vision = {**VISION, **config.get("vision_config", {})}

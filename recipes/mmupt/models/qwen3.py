@@ -1,7 +1,6 @@
 """Qwen3, a language model without images.
 
-The tables hold what config.json has at Qwen/Qwen3-* on Hugging Face, as scripts/models/qwen3-*.sh of THUDM/slime repeat
-it.
+Sizes are from config.json of Qwen/Qwen3-* on Hugging Face, as copied in scripts/models/qwen3-*.sh of THUDM/slime.
 """
 
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def read_language(config: Mapping[str, Any]) -> LanguageShape:
-    """A language model without biases, with norms of the queries and keys of a head."""
+    """Return a language model without biases, with norms of the queries and keys of a head."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     layer = LayerShape(
         linear=(*attention(config), (hidden, inner), (hidden, inner), (inner, hidden)),
@@ -30,14 +29,17 @@ def read_language(config: Mapping[str, Any]) -> LanguageShape:
 
 
 def attention(config: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
-    """Inputs and outputs of the projections to queries, keys, values and back; heads need not add up to the width."""
+    """Return the input and output widths of the query, key, value and output projections.
+
+    The width of all heads together may differ from `hidden_size`.
+    """
     hidden, head = config["hidden_size"], config["head_dim"]
     queries, keys = head * config["num_attention_heads"], head * config["num_key_value_heads"]
     return (hidden, queries), (hidden, keys), (hidden, keys), (queries, hidden)
 
 
 def read_shape(config: Mapping[str, Any]) -> ModelShape:
-    """The shape that a config.json of Qwen3 describes."""
+    """Return the shape of a Qwen3 from its config.json."""
     return ModelShape(read_language(config), vision=None)
 
 

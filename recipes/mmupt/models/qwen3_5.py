@@ -1,9 +1,9 @@
 """Qwen3.5, dense and with experts: three of four layers are a Gated DeltaNet, the fourth attention with an output gate.
 
-The tables hold what config.json has at Qwen/Qwen3.5-* on Hugging Face: 9B and 35B-A3B as the defaults of
-transformers/models/qwen3_5*/configuration_qwen3_5*.py, 0.8B, 4B and 27B as scripts/models/qwen3.5-*.sh of THUDM/slime
-repeat it, and 2B, the heads of the DeltaNet and the vision towers as public copies do. A test compares all sizes with
-the number of parameters that the hub counts in their files.
+Sizes are from config.json of Qwen/Qwen3.5-* on Hugging Face. Sources: for 9B and 35B-A3B the defaults of
+transformers/models/qwen3_5*/configuration_qwen3_5*.py; for 0.8B, 4B and 27B scripts/models/qwen3.5-*.sh of THUDM/slime;
+for 2B, the heads of the DeltaNet and the vision towers public copies. A test compares all sizes with the number of
+parameters that the hub counts in their files.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from mmupt.models import (
 )
 from mmupt.models.qwen3_vl import VISION, read_vision, whole_config
 
-# What all sizes share.
+# Values that all sizes share.
 TEXT = {
     "head_dim": 256,
     "full_attention_interval": 4,
@@ -56,7 +56,7 @@ TEXT_35B_A3B = {
     "tie_word_embeddings": False,
 }
 VISION_0_8B = {"depth": 12, "hidden_size": 768, "intermediate_size": 3072, "num_heads": 12}
-# That of 2B and 4B.
+# The vision tower of 2B and 4B.
 SMALL_VISION = {"depth": 24, "hidden_size": 1024, "intermediate_size": 4096}
 
 
@@ -71,30 +71,30 @@ CONFIGS_WITH_EXPERTS = {"Qwen/Qwen3.5-35B-A3B": whole_config(TEXT_35B_A3B, {})}
 
 
 def read_language(config: Mapping[str, Any]) -> LanguageShape:
-    """The dense language model."""
+    """Return the dense language model."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     return _language(config, LayerShape(((hidden, inner), (hidden, inner), (inner, hidden)), other=0), inner)
 
 
 def read_language_with_experts(config: Mapping[str, Any]) -> LanguageShape:
-    """The language model with a router, experts and a gated shared expert in every layer."""
+    """Return the language model with a router, experts and a gated shared expert in every layer."""
     hidden, inner = config["hidden_size"], config["moe_intermediate_size"]
     shared = config["shared_expert_intermediate_size"]
-    # LoRA reaches the shared expert and its gate: the others are no linear layers.
+    # LoRA adapts only the shared expert and its gate: the other experts are not linear layers in transformers.
     linear = ((hidden, shared), (hidden, shared), (shared, hidden), (hidden, 1))
     mlp = LayerShape(linear, other=config["num_experts"] * (3 * hidden * inner + hidden))
     return _language(config, mlp, config["num_experts_per_tok"] * inner + shared)
 
 
 def _language(config: Mapping[str, Any], mlp: LayerShape, intermediate: int) -> LanguageShape:
-    """A language model of layers of two kinds with this MLP; none has biases."""
+    """Return a language model of DeltaNet and attention layers with this MLP, all without biases."""
     config = {**TEXT, **config}
     hidden = config["hidden_size"]
     norms = 2 * hidden
 
     head = config["head_dim"]
     queries, keys = head * config["num_attention_heads"], head * config["num_key_value_heads"]
-    # The projection to queries also makes the output gate.
+    # The query projection also computes the output gate.
     projections = ((hidden, 2 * queries), (hidden, keys), (hidden, keys), (queries, hidden))
     attention = LayerShape(projections + mlp.linear, other=2 * head + norms + mlp.other)
 
@@ -103,7 +103,7 @@ def _language(config: Mapping[str, Any], mlp: LayerShape, intermediate: int) -> 
     value = value_heads * config["linear_value_head_dim"]
     mixed = 2 * key + value
     inputs = ((hidden, mixed), (hidden, value), (hidden, value_heads), (hidden, value_heads))
-    # A convolution per channel, time step and decay of every head, and the norm of a head.
+    # A convolution per channel, a time step and a decay per head, and a norm that all heads share.
     state = config["linear_conv_kernel_dim"] * mixed + 2 * value_heads + config["linear_value_head_dim"]
     delta_net = LayerShape((*inputs, (value, hidden), *mlp.linear), other=state + norms + mlp.other)
 
@@ -120,17 +120,17 @@ def _language(config: Mapping[str, Any], mlp: LayerShape, intermediate: int) -> 
 
 
 def read_tower(config: Mapping[str, Any]) -> VisionShape:
-    """The vision tower, which is Qwen3-VL's without DeepStack."""
+    """Return the vision tower, Qwen3-VL's without DeepStack."""
     return read_vision({**VISION, **config["vision_config"], "deepstack_visual_indexes": []})
 
 
 def read_shape(config: Mapping[str, Any]) -> ModelShape:
-    """The shape that a config.json of a dense Qwen3.5 describes."""
+    """Return the shape of a dense Qwen3.5 from its config.json."""
     return ModelShape(read_language(text_of(config)), read_tower(config))
 
 
 def read_shape_with_experts(config: Mapping[str, Any]) -> ModelShape:
-    """The shape that a config.json of a Qwen3.5 with experts describes."""
+    """Return the shape of a Qwen3.5 with experts from its config.json."""
     return ModelShape(read_language_with_experts(text_of(config)), read_tower(config))
 
 

@@ -1,8 +1,8 @@
 """Qwen3-VL, dense and with experts: Qwen3 and a vision tower that also feeds the first layers (DeepStack).
 
-The tables hold what config.json has at Qwen/Qwen3-VL-*-Instruct on Hugging Face, as
-torchtitan/experiments/qwen3_vl/__init__.py of pytorch/torchtitan repeats it for 2B, 8B and 30B-A3B; 4B is
-from a public copy of its config.json, and has the sizes of Qwen3-4B and of the tower of 2B.
+Sizes are from config.json of Qwen/Qwen3-VL-*-Instruct on Hugging Face. Sources: for 2B, 8B and 30B-A3B
+torchtitan/experiments/qwen3_vl/__init__.py of pytorch/torchtitan; for 4B a public copy of its config.json, with the
+sizes of Qwen3-4B and the tower of 2B.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any
 from mmupt.models import MODEL_FAMILIES, LanguageShape, LayerShape, ModelFamily, ModelShape, VisionShape, text_of
 from mmupt.models.qwen3 import TEXT_1_7B, TEXT_4B, TEXT_8B, attention, read_language
 
-# The vision tower of 8B and 30B-A3B, and the default of transformers.
+# The vision tower of 8B and 30B-A3B, which is also the default of transformers.
 VISION = {
     "depth": 27,
     "hidden_size": 1152,
@@ -24,7 +24,7 @@ VISION = {
     "num_position_embeddings": 2304,
     "deepstack_visual_indexes": [8, 16, 24],
 }
-# That of 2B and 4B.
+# The vision tower of 2B and 4B.
 SMALL_VISION = {
     "depth": 24,
     "hidden_size": 1024,
@@ -47,7 +47,7 @@ TEXT_30B_A3B = {
 
 
 def whole_config(text: dict[str, Any], vision: dict[str, Any]) -> dict[str, Any]:
-    """What config.json has, from the parts that differ between sizes."""
+    """Return the content of config.json from the parts that differ between sizes."""
     return {
         "text_config": text,
         "tie_word_embeddings": text["tie_word_embeddings"],
@@ -64,14 +64,14 @@ CONFIGS_WITH_EXPERTS = {"Qwen/Qwen3-VL-30B-A3B-Instruct": whole_config(TEXT_30B_
 
 
 def read_vision(config: Mapping[str, Any]) -> VisionShape:
-    """The vision tower: biases in every linear layer and LayerNorm, and one more merger for each DeepStack layer."""
+    """Return the vision tower: biases in every linear layer and LayerNorm, and another merger per DeepStack layer."""
     config = {**VISION, **config}
     width, inner, output = config["hidden_size"], config["intermediate_size"], config["out_hidden_size"]
     merge = config["spatial_merge_size"] ** 2
     merged, deep = merge * width, len(config["deepstack_visual_indexes"])
     patch = config["in_channels"] * config["temporal_patch_size"] * config["patch_size"] ** 2
     linear = ((width, 3 * width), (width, width), (width, inner), (inner, width))
-    # The last merger normalizes patches, the others what they have merged.
+    # The final merger normalizes patches before it merges them, the DeepStack mergers normalize after.
     norms = 2 * width + 2 * merged * deep
     tables = config["num_position_embeddings"] * width + (patch + 1) * width
     return VisionShape(
@@ -88,9 +88,9 @@ def read_vision(config: Mapping[str, Any]) -> VisionShape:
 
 
 def read_language_with_experts(config: Mapping[str, Any]) -> LanguageShape:
-    """Qwen3 with a router and experts in place of the MLP of every layer, none of which is a linear layer for LoRA."""
+    """Return Qwen3 with a router and experts instead of MLPs; LoRA adapts neither of them."""
     hidden, inner = config["hidden_size"], config["moe_intermediate_size"]
-    # transformers 5 saves it under the second name.
+    # transformers 5 saves it as num_local_experts.
     experts = config["num_experts"] if "num_experts" in config else config["num_local_experts"]
     mlp = experts * 3 * hidden * inner + experts * hidden
     layer = LayerShape(attention(config), other=2 * config["head_dim"] + 2 * hidden + mlp)
@@ -100,12 +100,12 @@ def read_language_with_experts(config: Mapping[str, Any]) -> LanguageShape:
 
 
 def read_shape(config: Mapping[str, Any]) -> ModelShape:
-    """The shape that a config.json of a dense Qwen3-VL describes."""
+    """Return the shape of a dense Qwen3-VL from its config.json."""
     return ModelShape(read_language(text_of(config)), read_vision(config["vision_config"]))
 
 
 def read_shape_with_experts(config: Mapping[str, Any]) -> ModelShape:
-    """The shape that a config.json of a Qwen3-VL with experts describes."""
+    """Return the shape of a Qwen3-VL with experts from its config.json."""
     return ModelShape(read_language_with_experts(text_of(config)), read_vision(config["vision_config"]))
 
 

@@ -1,4 +1,4 @@
-"""Text of others on a card, which no part of it can leave."""
+"""Text from runs on a card: without folders of this machine, and fenced so that its Markdown has no effect."""
 
 import re
 
@@ -6,7 +6,7 @@ _ABSOLUTE = re.compile(r"""(?<![^\s'"=\[,:{])~?/(?:[^\s'",\[\]{}/]+/)*([^\s'",\[
 
 
 def without_folders(text: str) -> str:
-    """A text in which absolute paths, also inside values and lists, are shortened to their last part.
+    """Shorten absolute paths in a text, also inside values and lists, to their last part.
 
     >>> without_folders("mmupt train my_recipe data.train_files='[/home/me/a.parquet,~/b/]' url=http://host/v1 runs/x")
     "mmupt train my_recipe data.train_files='[a.parquet,b]' url=http://host/v1 runs/x"
@@ -15,7 +15,7 @@ def without_folders(text: str) -> str:
 
 
 def fenced(text: str, language: str) -> str:
-    """A text as a code block of Markdown.
+    """Return a text as a Markdown code block, with a fence that the text cannot close.
 
     >>> print(fenced("a ``` b", "text"))
     ````text

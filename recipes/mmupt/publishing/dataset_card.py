@@ -1,4 +1,4 @@
-"""The card of self-written questions: which model wrote them, how it was asked, what was kept, and whose images."""
+"""The card of self-written questions: the model and its prompts, the filters, and the sources of the images."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from mmupt.synthesis.synthesized_dataset import CANDIDATES, read_candidates
 from verl_ext import __version__
 
 EXAMPLES = 5
-# The hub's own classes of sizes, by the number of rows from which each ends.
+# The hub's size categories, each with the number of rows that it stays below.
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 LARGEST = "1M<n<10M"
 
@@ -28,15 +28,16 @@ LARGEST = "1M<n<10M"
 def dataset_card(
     synthesis: Path, config: DictConfig, name: str, questions: Path, features: Any, rows: int, size: int
 ) -> DatasetCard:
-    """The card of the questions of a synthesis.
+    """Return the card of the questions of a synthesis.
 
     Args:
-        synthesis: its folder, with report and candidates.
-        config: of the synthesis.
-        name: of the repository.
-        questions: the file of questions, with the licences of their images.
-        features: of the published file, from the `datasets` library.
-        rows, size: of the published file; its bytes in memory.
+        synthesis: folder of the synthesis, with report and candidates.
+        config: config of the synthesis.
+        name: name of the repository.
+        questions: file of the questions, with the licences of their images.
+        features: features of the published file, from the `datasets` library.
+        rows: number of rows of the published file.
+        size: size of the published file in memory, in bytes.
     """
     from datasets import DatasetInfo, SplitDict, SplitInfo
     from datasets.info import DatasetInfosDict
@@ -44,12 +45,12 @@ def dataset_card(
     split = str(config.name)
     sources = row_sources([questions])
     metadata = DatasetCardData(
-        license=sorted({one.hub_licence for one in sources}),
+        license=sorted({source.hub_licence for source in sources}),
         task_categories=["image-text-to-text"],
         language_creators=["machine-generated"],
         annotations_creators=["no-annotation"],
         size_categories=[next((label for limit, label in SIZES if rows < limit), LARGEST)],
-        source_datasets=sorted({one.repository for one in sources if one.repository}) or None,
+        source_datasets=sorted({source.repository for source in sources if source.repository}) or None,
         pretty_name=name.rpartition("/")[2],
         tags=["synthetic", "unlabelled", "mmupt"],
         configs=[{"config_name": "default", "data_files": [{"split": split, "path": f"data/{split}-*"}]}],
@@ -59,12 +60,12 @@ def dataset_card(
     DatasetInfosDict({"default": info}).to_dataset_card_data(metadata)
     parts = [
         f"# {escaped(name.rpartition('/')[2])}",
-        f"{rows} questions that {code(public_name(str(config.model)))} wrote about images of others, for training "
-        "without labels. They have no answers, and nobody has checked that they can be answered.",
-        "## Images\n\nThe images keep the licences of their sources; every row has its own in `licence` and "
+        f"{rows} questions that {code(public_name(str(config.model)))} wrote about images from other data sets, for "
+        "training without labels. They have no answers, and nobody has checked that they can be answered.",
+        "## Images\n\nThe images keep the licences of their sources, which every row names in `licence` and "
         "`provenance`.",
         render(sources),
-        "## How they were made",
+        "## How the questions were made",
         markdown_table([("setting", "value"), *_settings(config)]),
         *_prompts(config),
         "## What was kept",
@@ -84,13 +85,13 @@ def _settings(config: DictConfig) -> Iterator[tuple[str, str]]:
 
 
 def _values(key: str, value: Any) -> Iterator[tuple[str, str]]:
-    """The settings below a key; a filter that is off says nothing else."""
+    """Yield the settings below a key; of a filter that is off, only that."""
     if not isinstance(value, dict):
         yield key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         return
-    for name, one in value.items():
+    for name, setting in value.items():
         if value.get("enabled") is not False or name == "enabled":
-            yield from _values(f"{key}.{name}", one)
+            yield from _values(f"{key}.{name}", setting)
 
 
 def _prompts(config: DictConfig) -> Iterator[str]:
@@ -98,22 +99,22 @@ def _prompts(config: DictConfig) -> Iterator[str]:
         try:
             text = fenced(read_prompt(str(name), PROMPTS), "text")
         except PromptError:
-            text = f"The file {code(Path(str(name)).name)} is not there any more."
-        yield f"Prompt {code(key)}, which images precede:\n\n{text}"
+            text = f"The file {code(Path(str(name)).name)} no longer exists."
+        yield f"Prompt {code(key)}, after the images:\n\n{text}"
 
 
 def _outcome(synthesis: Path) -> str:
     facts = json.loads((synthesis / "report.json").read_text())
-    # Without the title.
+    # Without the title of the report.
     return render_facts(facts).partition("\n\n")[2]
 
 
 def _examples(synthesis: Path) -> Iterator[tuple[str, str]]:
-    kept = (one.candidate for one in read_candidates(synthesis / CANDIDATES) if one.kept)
-    return ((" ".join((one.question or "").split()), one.strategy) for one in islice(kept, EXAMPLES))
+    candidates = (judged.candidate for judged in read_candidates(synthesis / CANDIDATES) if judged.kept)
+    return ((" ".join((kept.question or "").split()), kept.strategy) for kept in islice(candidates, EXAMPLES))
 
 
 def _limits(sources: Sequence[RowSource]) -> str:
     lines = ["- That the questions are right, useful or free of the faults of the model that wrote them."]
-    lines += [f"- Whether you may use the images: {one}." for one in dict.fromkeys(warnings(sources))]
+    lines += [f"- Whether you may use the images: {warning}." for warning in dict.fromkeys(warnings(sources))]
     return "## What this does not show\n\n" + "\n".join(lines)

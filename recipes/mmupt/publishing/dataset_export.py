@@ -1,4 +1,4 @@
-"""Self-written questions as the hub gets them: parquet with the hub's features, and a card."""
+"""Exports self-written questions for the hub: parquet with the hub's features, and a card."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,21 +20,21 @@ ROWS_PER_GROUP = 100
 
 
 def is_synthesis(folder: Path) -> bool:
-    """Whether a folder is that of a synthesis."""
+    """Whether a folder is the output of a synthesis."""
     return (folder / CANDIDATES).is_file() and (folder / "config.yaml").is_file()
 
 
 def export_questions(synthesis: Path, target: Path, name: str) -> None:
-    """Write the questions of a synthesis into a folder as the hub gets them, with a card for a repository of this name.
+    """Write the questions of a synthesis into a folder for the hub, with a card for a repository of this name.
 
     Raises:
-        ExportError: the synthesis kept no question, or `target` is not of an export.
+        ExportError: the synthesis kept no question, or `target` has files that no export made.
     """
     config = OmegaConf.load(synthesis / "config.yaml")
     assert isinstance(config, DictConfig)
     questions = prompts_path(synthesis, str(config.name))
     if not questions.is_file():
-        raise ExportError(f"{questions} is missing: the synthesis has not ended, or kept no question")
+        raise ExportError(f"{questions} is missing: the synthesis has not finished, or kept no question")
     with writing(target) as folder:
         (folder / "data").mkdir()
         rows, size = write_for_hub(questions, folder / "data" / f"{config.name}-00000-of-00001.parquet")
@@ -43,25 +43,25 @@ def export_questions(synthesis: Path, target: Path, name: str) -> None:
 
 
 def features() -> Any:
-    """The columns of `mmupt_data.row_schema` as the `datasets` library names them, with decodable images."""
-    # Imported lazily: it takes seconds.
+    """Return the columns of `mmupt_data.row_schema` as features of the `datasets` library, with decodable images."""
+    # Imported lazily: `datasets` takes seconds to load.
     from datasets import Features, Image, List
 
-    found = Features.from_arrow_schema(PROMPT_SCHEMA)
-    found["images"] = List(Image())
-    return found
+    columns = Features.from_arrow_schema(PROMPT_SCHEMA)
+    columns["images"] = List(Image())
+    return columns
 
 
 def write_for_hub(source: Path, target: Path) -> tuple[int, int]:
-    """Write a file of questions with the features of the hub and without paths of this machine.
+    """Copy a file of questions with the hub's features and without paths of this machine.
 
     Returns:
-        The number of rows, and their bytes in memory.
+        The number of rows, and their size in memory in bytes.
     """
     schema = features().arrow_schema
     rows = size = 0
-    with pq.ParquetFile(source) as opened, pq.ParquetWriter(target, schema, write_page_index=True) as writer:
-        for batch in opened.iter_batches(ROWS_PER_GROUP):
+    with pq.ParquetFile(source) as reader, pq.ParquetWriter(target, schema, write_page_index=True) as writer:
+        for batch in reader.iter_batches(ROWS_PER_GROUP):
             table = pa.Table.from_pylist([_for_hub(row) for row in batch.to_pylist()], schema)
             writer.write_table(table)
             rows, size = rows + table.num_rows, size + table.nbytes

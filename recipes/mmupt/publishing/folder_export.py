@@ -1,4 +1,4 @@
-"""Exports what a folder holds: the model of a run, or the questions of a synthesis."""
+"""Exports the model of a run or the questions of a synthesis, whichever a folder holds."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,16 +18,18 @@ from mmupt_data.row_schema import prompts_path
 from verl_ext.files import file_list
 from verl_ext.locks import exclusive_lock
 
-# Below the folder that is exported.
+# Name of the default target, in the exported folder.
 FOLDER = "hub"
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A folder as the hub gets it.
+    """A folder that is ready for the hub.
 
-    folder: the folder. name: of the repository; the card has it, too. repo_type: what kind of repository it is for.
-    warnings: what to know before it is given to others.
+    folder: the folder.
+    name: name of the repository, also on the card.
+    repo_type: type of the repository.
+    warnings: licence problems to know before publishing.
     """
 
     folder: Path
@@ -36,16 +38,19 @@ class Exported:
     warnings: list[str]
 
     def listing(self) -> str:
-        """What is uploaded, with sizes in bytes, and the warnings."""
+        """Return the files to upload with their sizes in bytes, and the warnings."""
         names = hub_folder.names(self.folder)
         lines = [f"{self.folder}, for the {self.repo_type} {self.name}:"]
         lines += [f"  {(self.folder / name).stat().st_size:>14,}  {name}" for name in names]
         return "\n".join([*lines, *(f"Before you publish it: {warning}" for warning in self.warnings)])
 
     def upload(self, *, private: bool) -> str | None:
-        """Upload it and return its address, or send nothing and return None without a token; raises as
-        `hub_folder.upload`."""
-        # Whether its token may write is for the hub to say.
+        """Upload the folder and return its address; without a token, send nothing and return None.
+
+        Raises:
+            ExportError, OSError, httpx.HTTPError: as `hub_folder.upload`.
+        """
+        # The hub checks whether the token may write.
         if get_token() is None:
             return None
         return hub_folder.upload(self.folder, self.name, self.repo_type, private=private)
@@ -56,20 +61,20 @@ def export(source: Path, target: Path | None = None, name: str | None = None, *,
 
     Args:
         source: folder of a run or of a synthesis.
-        target: the folder to write; None for `hub` in `source`.
-        name: of the repository; None for that of the folder.
-        adapter: of a run, publish the LoRA adapter alone.
+        target: folder to write; None for `hub` in `source`.
+        name: name of the repository; None for the name of `source`.
+        adapter: whether to publish only the LoRA adapter of a run.
 
     Raises:
-        ExportError: `source` holds nothing to publish or is in use, `name` is no name of a repository, or `target` has
-            files of others.
-        ValueError: a data file of the run cannot be read any more.
+        ExportError: `source` has nothing to publish or is in use, `name` is not a valid repository name, or `target`
+            has files that no export made.
+        ValueError: a data file of the run can no longer be read.
     """
     target, title = target or source / FOLDER, name or source.resolve().name
     if name is not None:
         hub_folder.check_name(name)
     if not is_run(source) and not is_synthesis(source):
-        raise ExportError(f"{source} is the folder of no run and of no synthesis: it has no config.yaml of one")
+        raise ExportError(f"{source} is not the folder of a run or a synthesis: it has no config.yaml of either")
     if adapter and not is_run(source):
         raise ExportError("--adapter is for runs: a synthesis has no model")
     config = OmegaConf.load(source / "config.yaml")
@@ -86,13 +91,13 @@ def export(source: Path, target: Path | None = None, name: str | None = None, *,
 
 @contextmanager
 def _unused(folder: Path) -> Iterator[None]:
-    """Keep a run from starting in a folder."""
+    """Keep runs from starting in a folder during the block; ExportError if a run is using it."""
     lock = folder / LOCK
-    with ExitStack() as held:
-        # A copy of a folder may lack it.
+    with ExitStack() as locks:
+        # A copy of a folder may lack the lock file.
         if lock.is_file():
             try:
-                held.enter_context(exclusive_lock(lock, wait=False))
+                locks.enter_context(exclusive_lock(lock, wait=False))
             except BlockingIOError:
-                raise ExportError(f"{folder} is in use: wait until its run has ended") from None
+                raise ExportError(f"{folder} is in use: wait for its run to end") from None
         yield

@@ -1,4 +1,4 @@
-"""The folder that is uploaded: made as a whole, never in place of what somebody else has put there."""
+"""Writes and uploads the folder for the hub. Replaces only files that an earlier export made."""
 
 import json
 import shutil
@@ -15,16 +15,16 @@ from verl_ext.files import replacing, sha256, write_json
 
 RepoType = Literal["model", "dataset"]
 CARD = "README.md"
-# Lists the files that an export made, and the card as it made it. Stays here.
+# Lists the files that an export made, with the checksum of the card. Not uploaded.
 MARK = ".mmupt_export.json"
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[Path]:
-    """Yield a new folder, which becomes `folder` when the block ends; an earlier export there is replaced.
+    """Yield a new folder, which replaces `folder` when the block ends.
 
     Raises:
-        ExportError: something in `folder` is not of an export, or its card was edited.
+        ExportError: `folder` has files that no export made, or its card was edited.
     """
     _check_own(folder)
     with replacing(folder) as temporary:
@@ -36,14 +36,14 @@ def writing(folder: Path) -> Iterator[Path]:
 
 
 def names(folder: Path) -> list[str]:
-    """The files that are uploaded, by their paths in the folder."""
+    """Return the files to upload, as paths in the folder."""
     return sorted(
         str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file() and file != folder / MARK
     )
 
 
 def check_name(name: str) -> None:
-    """Raise ExportError, with the hub's own words, for what is no name of a repository."""
+    """Raise ExportError with the hub library's message if a name is not a valid repository name."""
     try:
         validate_repo_id(name)
     except ValueError as error:
@@ -51,11 +51,11 @@ def check_name(name: str) -> None:
 
 
 def upload(folder: Path, name: str, repo_type: RepoType, *, private: bool) -> str:
-    """Upload the files of a folder in one commit, into a new repository unless it exists; return its address.
+    """Upload the files of a folder in one commit, create the repository if needed, and return its address.
 
     Raises:
-        ExportError: `private`, and the repository exists and is public.
-        OSError, httpx.HTTPError: whatever the hub answers.
+        ExportError: `private` is set, but the repository exists and is public.
+        OSError, httpx.HTTPError: the hub refuses a request or cannot be reached.
     """
     api = HfApi()
     repository = api.create_repo(name, repo_type=repo_type, private=True if private else None, exist_ok=True)
@@ -75,15 +75,15 @@ def _check_own(folder: Path) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise ExportError(f"{folder} is a file: name another folder by --output")
+        raise ExportError(f"{folder} is a file: name another folder with --output")
     mark = folder / MARK
-    made = json.loads(mark.read_text()) if mark.is_file() else {"files": []}
-    if foreign := [name for name in names(folder) if name not in made["files"]]:
+    export = json.loads(mark.read_text()) if mark.is_file() else {"files": []}
+    if foreign := [name for name in names(folder) if name not in export["files"]]:
         raise ExportError(
-            f"{folder} has files that no export made, such as {foreign[0]}: name another folder by --output"
+            f"{folder} has files that no export made, such as {foreign[0]}: name another folder with --output"
         )
-    if (folder / CARD).is_file() and sha256(folder / CARD) != made[CARD]:
+    if (folder / CARD).is_file() and sha256(folder / CARD) != export[CARD]:
         raise ExportError(
-            f"{folder / CARD} was edited after the export: upload it as it is (`hf upload NAME {folder} .`), or remove "
-            "it to have it written anew"
+            f"{folder / CARD} was edited after the export: upload the folder with your edits (`hf upload NAME {folder} "
+            ".`), or remove the card to have it written again"
         )

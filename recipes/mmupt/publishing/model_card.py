@@ -1,6 +1,6 @@
-"""The card of a trained policy: what it was made from and how, its scores with errors, and what they do not show.
+"""The card of a trained policy: base model, training, scores with errors, and the limits of these scores.
 
-The metadata are those of the hub (`huggingface_hub.ModelCardData`), with the scores as its `model-index`.
+The metadata follow the hub's format (`huggingface_hub.ModelCardData`), with the scores as `model-index`.
 """
 
 import json
@@ -22,7 +22,7 @@ from mmupt.training.resume_rules import flatten
 from mmupt.training.run_report import TEST_TIME_TRAINING, UNITS, StoredChange, render_table, stored_changes
 from verl_ext.files import file_list
 
-# Settings that make a method, below the names that a reader looks for; those that a run does not have are left out.
+# Settings of the method on the card of a GRPO run; blocks are listed key by key, and null settings are left out.
 SETTINGS = (
     "reward.reward_manager.name",
     "reward.reward_kwargs.vote",
@@ -43,7 +43,7 @@ SETTINGS = (
     "actor_rollout_ref.actor.fsdp_config.mixed_precision",
     "trainer.v1.trainer_mode",
 )
-# Of baselines that are no GRPO.
+# Settings of the method on the card of a baseline that is not GRPO.
 BASELINE_SETTINGS = ("mmupt.baseline",)
 SETTINGS_OF_ALL = (
     "mmupt.seed",
@@ -62,10 +62,10 @@ LICENCE_FIELDS = ("license", "license_name", "license_link")
 
 
 def model_card(run_folder: Path, config: DictConfig, name: str, *, adapter: bool) -> ModelCard:
-    """The card of the model of a run, or of its adapter alone, in a repository of this name.
+    """Return the card of the model of a run, or only of its adapter, for a repository of this name.
 
     Raises:
-        ValueError: a data file of the run cannot be read any more.
+        ValueError: a data file of the run can no longer be read.
     """
     report_file = run_folder / "report.json"
     report = json.loads(report_file.read_text()) if report_file.is_file() else None
@@ -78,7 +78,7 @@ def model_card(run_folder: Path, config: DictConfig, name: str, *, adapter: bool
     metadata = ModelCardData(
         base_model=None if is_path(base) else base,
         base_model_relation=None if is_path(base) else "adapter" if adapter else "finetune",
-        datasets=sorted({one.repository for one in trained_on if one.repository}) or None,
+        datasets=sorted({source.repository for source in trained_on if source.repository}) or None,
         library_name="peft" if adapter else "transformers",
         pipeline_tag=task,
         tags=["mmupt", "verl", *(["lora"] if lora_rank(config) else [])],
@@ -135,7 +135,7 @@ def _training(run_folder: Path, config: DictConfig, base: str, sources: Sequence
     rows = [
         ("setting", "value"),
         ("base model", public_name(base)),
-        *((key, value) for one in keys for key, value in _values(config, one)),
+        *(setting for key in keys for setting in _values(config, key)),
     ]
     if marker.is_file() and marker.read_text().isdigit():
         rows.append(("training steps of this policy", marker.read_text()))
@@ -151,9 +151,9 @@ def _training(run_folder: Path, config: DictConfig, base: str, sources: Sequence
 
 
 def _values(config: DictConfig, key: str) -> Iterator[tuple[str, str]]:
-    """The settings below a key; null ones are left out."""
-    found: Any = OmegaConf.select(config, key)
-    for name, value in flatten(OmegaConf.to_object(found) if OmegaConf.is_config(found) else found, key).items():
+    """Yield the settings below a key, without null ones."""
+    block: Any = OmegaConf.select(config, key)
+    for name, value in flatten(OmegaConf.to_object(block) if OmegaConf.is_config(block) else block, key).items():
         if value is not None:
             yield name, public_name(str(value)) if str(value).startswith(("/", "~")) else str(value)
 
@@ -167,7 +167,7 @@ def _evaluation(
     parts = [
         "## Evaluation",
         f"{report['questions']} questions, each answered greedily and {times} by sampling, before and after training. "
-        "± is one standard error over questions; the difference is taken question by question.",
+        "± is one standard error over questions; differences are paired by question.",
         render_table(stored_changes(report)),
         render(sources),
     ]
@@ -184,16 +184,16 @@ def _limits(config: DictConfig, report: Mapping[str, Any] | None, trained_on: Se
         parts.append(
             f"- The scores are of one run with one seed ({config.mmupt.seed}). The standard errors tell how far they "
             "would move with other questions, not with another seed.\n"
-            "- Both models were asked with the prompt of the training. A model that answers in another form by itself "
-            "may score lower before training for its form alone."
+            "- Both models were evaluated with the training prompt. A base model that prefers another form of answer "
+            "may score lower for that alone."
         )
         if report.get("test_time_training"):
             parts.append(TEST_TIME_TRAINING)
     else:
         parts.append("- Whether training has helped: the run has no evaluation.")
     if config.mmupt.leakage.allowed_pairs is None:
-        parts.append("- Whether training questions are among the test questions: nobody looked.")
-    parts += [f"- Whether you may use it: {one}." for one in dict.fromkeys(warnings(trained_on))]
+        parts.append("- Whether training questions are among the test questions: this was not checked.")
+    parts += [f"- Whether you may use it: {warning}." for warning in dict.fromkeys(warnings(trained_on))]
     if config.mmupt.report_note:
         parts.append(str(config.mmupt.report_note))
     return "\n\n".join(parts)
@@ -209,19 +209,22 @@ def _reproduction(run_folder: Path) -> str:
 
 
 def _results(task: str, changes: Mapping[str, StoredChange], sources: Sequence[RowSource]) -> Iterator[EvalResult]:
-    """The scores after training that are shares of 1 and of one data set, in percent with their standard errors."""
-    names = list(dict.fromkeys(one.data_set for one in sources))
+    """Yield the scores after training in percent with standard errors.
+
+    Leaves out scores in other units, and scores over several data sets, for which the hub has no entry.
+    """
+    names = list(dict.fromkeys(source.data_set for source in sources))
     for name, change in changes.items():
         measure, _, benchmark = name.partition(", ")
         data_set = benchmark or names[0] if len(names) == 1 or benchmark else None
         if name in UNITS or data_set is None:
             continue
-        of = [one for one in sources if one.data_set == data_set]
+        parts = [source for source in sources if source.data_set == data_set]
         yield EvalResult(
             task_type=task,
-            dataset_type=next((one.repository for one in of if one.repository), data_set),
+            dataset_type=next((part.repository for part in parts if part.repository), data_set),
             dataset_name=data_set,
-            dataset_revision=of[0].revision if len(of) == 1 else None,
+            dataset_revision=parts[0].revision if len(parts) == 1 else None,
             metric_type="pass@k" if measure.startswith("pass@") else "accuracy",
             metric_name=f"{measure}, %",
             metric_value=plus_minus(change.after, 1),
@@ -229,7 +232,7 @@ def _results(task: str, changes: Mapping[str, StoredChange], sources: Sequence[R
 
 
 def _licence_of(model: str) -> dict[str, Any]:
-    """What the card of a model on this machine says about its licence; empty without one."""
+    """Return the licence fields on the card of a model on this machine; empty if it has no card."""
     card: Any = Path(model, "README.md") if is_path(model) else try_to_load_from_cache(model, "README.md")
     if not isinstance(card, str | Path) or not Path(card).is_file():
         return {}

@@ -1,4 +1,4 @@
-"""The model of a run as the hub gets it: weights, processor, tokenizer, generation settings and a card."""
+"""Exports the model of a run for the hub: weights, processor, tokenizer, generation settings and a card."""
 
 import json
 import os
@@ -17,32 +17,36 @@ from mmupt.training.run_report import read_config
 from verl_ext.checkpoints.best import link_or_copy
 from verl_ext.files import write_atomically, write_json
 
-# What is published of a model folder, by suffix: no pickles, which run code when they are loaded.
+# Suffixes of the files of a model folder to publish. No pickles, which can run code when they are loaded.
 SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken", ".py")
-# In place of the weights, an adapter has its own.
+# Files of the merged weights, which an adapter replaces by its own.
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json")
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a training run; ValueError as `read_config`."""
+    """Whether a folder is the folder of a training run; raises ValueError as `read_config`."""
     return "actor_rollout_ref" in read_config(folder)
 
 
 def export_model(run_folder: Path, target: Path, name: str, *, adapter: bool = False) -> None:
-    """Write the model of a run into a folder as the hub gets it; weights are hard links where there can be some.
+    """Write the model of a run into a folder for the hub, with weights as hard links if possible.
 
-    `name` is that of the repository, for the card; `adapter` publishes the LoRA adapter instead of the merged weights.
+    Args:
+        run_folder: folder of the run.
+        target: folder to write.
+        name: name of the repository, for the card.
+        adapter: whether to publish the LoRA adapter instead of the merged weights.
 
     Raises:
-        ExportError: there is no model or adapter, it is not whole, or `target` is not of an export.
+        ExportError: the model or adapter is missing or incomplete, or `target` has files that no export made.
     """
     config = OmegaConf.load(run_folder / "config.yaml")
     assert isinstance(config, DictConfig)
     model = run_folder / "model"
     if not model.is_dir():
         raise ExportError(
-            f"{run_folder} has no model: run the same `mmupt train` again, which finishes it. A run without training "
-            "steps, or one whose best policy is the model it started from, makes none"
+            f"{run_folder} has no model: repeat its `mmupt train`, which finishes it. A run exports no model if it has "
+            "no training steps, or if its best policy is the base model"
         )
     if problems := [*problems_of_model(str(model), "model", os.environ), *_problems_of(model, adapter)]:
         raise ExportError("; ".join(problems))
@@ -65,7 +69,7 @@ def _problems_of(model: Path, adapter: bool) -> Iterator[str]:
     if adapter and not (model / ADAPTER / "adapter_model.safetensors").is_file():
         yield f"{model} has no adapter: the run trained all weights; leave out --adapter"
     if not [*model.glob("*.safetensors")]:
-        yield f"{model} has no weights in safetensors"
+        yield f"{model} has no .safetensors weights, and other formats are not published"
 
 
 def _published(folder: Path) -> Iterator[Path]:
@@ -73,7 +77,7 @@ def _published(folder: Path) -> Iterator[Path]:
 
 
 def _place(file: Path, folder: Path) -> None:
-    # Small files may be edited in the copy.
+    # Weights are linked to save space, small files copied because they may be edited.
     if file.suffix == ".safetensors":
         link_or_copy(str(file.resolve()), str(folder / file.name))
     else:

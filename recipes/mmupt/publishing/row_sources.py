@@ -1,4 +1,4 @@
-"""Where the rows of data files come from, and under which licences."""
+"""Sources and licences of the rows of data files."""
 
 import re
 from collections import Counter
@@ -16,7 +16,7 @@ from verl_ext.counts import pluralize
 from verl_ext.datasets.parquet_reader import MalformedRow, file_name, read_rows
 
 COLUMNS = ("data_source", "provenance", "licence", "synthesis")
-# Of the hub's identifiers (https://huggingface.co/docs/hub/repositories-licenses), those that our sources use.
+# The hub's licence identifiers (https://huggingface.co/docs/hub/repositories-licenses) that our sources use.
 HUB_LICENCES = frozenset(
     ("apache-2.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-sa-4.0", "cc0-1.0", "mit")
 )
@@ -24,15 +24,15 @@ HUB_LICENCES = frozenset(
 
 @dataclass(frozen=True)
 class RowSource:
-    """Rows of one data set, of one revision and under one licence.
+    """Rows of one data set, with the same origin and licence.
 
-    data_set: their `data_source`.
-    repository: on the hub; None where it is not known, or the rows come from elsewhere.
-    revision: of the repository; None if unknown.
-    origin: in words, for people.
-    licence: None if none is known.
-    model: which wrote the questions; None where no model did.
-    rows: how many.
+    data_set: `data_source` of the rows.
+    repository: repository on the hub; None if it is unknown or the rows come from elsewhere.
+    revision: revision of the repository; None if unknown.
+    origin: description of the origin for readers.
+    licence: licence of the rows; None if unknown.
+    model: model that wrote the questions; None if no model did.
+    rows: number of rows.
     """
 
     data_set: str
@@ -45,12 +45,12 @@ class RowSource:
 
     @property
     def hub_licence(self) -> str:
-        """Its licence as a card's metadata has it."""
+        """The hub's identifier of the licence, "unknown" without a licence."""
         return "unknown" if self.licence is None else hub_licence(self.licence.name)
 
 
 def row_sources(files: Iterable[Path]) -> list[RowSource]:
-    """The sources of the rows of data files by name; unknown for rows that cannot be read and columns of another form.
+    """Return the sources of the rows of data files, sorted by data set; unknown for malformed rows and columns.
 
     Raises:
         ValueError: a file is missing or cannot be read.
@@ -62,7 +62,7 @@ def row_sources(files: Iterable[Path]) -> list[RowSource]:
             origin, synthesis = known.get("provenance") or {}, known.get("synthesis") or {}
             licence, data_set = known.get("licence"), known.get("data_source")
             counted[
-                # In place of a data source, rows have the name of the file and of its folder, which may tell too much.
+                # Rows without a data source get the name of the file with its folder, which may be private.
                 Path(file).stem if data_set in (None, file_name(file)) else data_set,
                 origin.get("source"),
                 origin.get("revision"),
@@ -70,40 +70,40 @@ def row_sources(files: Iterable[Path]) -> list[RowSource]:
                 synthesis.get("model"),
             ] += 1
     sources = (_source(*key, rows=rows) for key, rows in counted.items())
-    return sorted(sources, key=lambda one: (one.data_set, -one.rows))
+    return sorted(sources, key=lambda source: (source.data_set, -source.rows))
 
 
 def render(sources: Sequence[RowSource]) -> str:
-    """The sources as a Markdown table."""
+    """Return the sources as a Markdown table."""
     head = ("data set", "rows", "from", "revision", "licence", "stated in")
     rows = [
         (
-            one.data_set,
-            str(one.rows),
-            one.origin,
-            (one.revision or "")[:12],
-            one.licence.name if one.licence else "not known",
-            one.licence.stated_in if one.licence else "",
+            source.data_set,
+            str(source.rows),
+            source.origin,
+            (source.revision or "")[:12],
+            source.licence.name if source.licence else "not known",
+            source.licence.stated_in if source.licence else "",
         )
-        for one in sources
+        for source in sources
     ]
     return markdown_table([head, *rows])
 
 
 def warnings(sources: Iterable[RowSource]) -> list[str]:
-    """What to know before these rows, or what was trained on them, are given to others; empty if nothing."""
-    found = []
-    for one in sources:
-        if one.licence is None:
-            found.append(f"the licence of {pluralize(one.rows, 'row')} of {one.data_set} is not known")
-        elif NON_COMMERCIAL.search(one.licence.name):
-            rows = f"{pluralize(one.rows, 'row')} of {one.data_set}"
-            found.append(f"{rows}: not for commercial use ({one.licence.name})")
-    return found
+    """Return licence problems to know before publishing these rows, or a model that was trained on them."""
+    problems = []
+    for source in sources:
+        if source.licence is None:
+            problems.append(f"the licence of {pluralize(source.rows, 'row')} of {source.data_set} is not known")
+        elif NON_COMMERCIAL.search(source.licence.name):
+            rows = f"{pluralize(source.rows, 'row')} of {source.data_set}"
+            problems.append(f"{rows}: not for commercial use ({source.licence.name})")
+    return problems
 
 
 def hub_licence(name: str) -> str:
-    """A licence in the words of its source as the hub's identifier, "other" if it is none of HUB_LICENCES.
+    """Return the hub's identifier of a licence as its source names it, "other" if it is not in HUB_LICENCES.
 
     >>> hub_licence("CC BY-NC 4.0"), hub_licence("ask the authors")
     ('cc-by-nc-4.0', 'other')
@@ -130,14 +130,14 @@ def _source(
 
 
 def _catalogued(data_set: str, source: str | None) -> HubDataset | None:
-    """The data set of the catalog that rows are of: by their repository, else, for a local copy, by their name."""
-    hub = [one for one in data_sets().values() if isinstance(one, HubDataset)]
-    by_path = next((one for one in hub if one.path == source), None)
-    return by_path or next((one for one in hub if one.name == data_set), None)
+    """Return the data set of the catalog that rows belong to, by its repository, or for a local copy by its name."""
+    hub = [entry for entry in data_sets().values() if isinstance(entry, HubDataset)]
+    by_path = next((entry for entry in hub if entry.path == source), None)
+    return by_path or next((entry for entry in hub if entry.name == data_set), None)
 
 
 def _licence(name: str | None, known: HubDataset | None) -> Licence | None:
-    """That of the rows, or, where they were prepared before the catalog knew it, that of the catalog."""
+    """Return the licence of rows; the catalog's if they were prepared before the catalog had one."""
     catalogued = known.licence if known else None
     if name is None or (catalogued and catalogued.name == name):
         return catalogued
