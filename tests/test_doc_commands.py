@@ -64,7 +64,7 @@ RUN_BY = {
     "collapse": "tests/mmupt/test_collapse_on_cpu.py::test_the_command_replays_a_run_with_another_rule",
     "recipes": "tests/mmupt/test_train_on_cpu.py::test_the_list_shows_every_recipe_and_option_with_one_line",
     "memory": "tests/test_extending.py::test_the_examples_of_the_page_run_as_they_are_written",
-    "export": "tests/mmupt/test_publishing.py::test_without_a_token_nothing_goes_out",
+    "export": "tests/mmupt/test_publishing.py::test_without_a_token_nothing_is_uploaded",
     "doctor": "tests/mmupt/test_doctor.py::test_this_machine_has_what_the_tests_need",
     "completion": "tests/mmupt/test_completion.py::test_each_shell_gets_a_script_that_it_can_read",
     "make setup": "tests/test_setup.py::test_a_second_setup_says_one_line_and_installs_nothing",

@@ -42,20 +42,20 @@ def test_the_help_of_a_command_has_an_example_and_a_line_for_every_option(
     assert usage.startswith(f"usage: mmupt {name}")
     assert f"examples:\n    mmupt {name}" in rest
     options, _, _ = rest.partition("options:\n")[2].partition("\n\n")
-    # argparse puts the help of an option on its line, or on the next one; without help, nothing follows.
+    # argparse puts the help of an option on its line or on the next; without help, nothing follows.
     lines = options.splitlines()
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
         if line.startswith("  -"):
             assert "  " in line.strip() or following.startswith("      "), f"{name} does not explain {line.strip()}"
 
 
-def test_an_unknown_command_is_answered_by_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_command_suggests_the_nearest_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trian"]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: mmupt has no command 'trian'; did you mean 'train'?\n") and "tiny-model" in said
+    output = capsys.readouterr().err
+    assert output.startswith("error: mmupt has no command 'trian'; did you mean 'train'?\n") and "tiny-model" in output
 
 
-def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "mmupt", "recipes"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -65,29 +65,29 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     assert process.wait() == 141
 
 
-def test_help_imports_nothing_large() -> None:
+def test_help_imports_no_large_library() -> None:
     script = f"""
 import json, sys
 from mmupt.cli import COMMANDS, main
-found = {{}}
+imported = {{}}
 for words in ["--help"], *([name, "--help"] for name in COMMANDS):
     try:
         main(words)
     except SystemExit:
         pass
-    found[words[0]] = sorted({HEAVY!r} & sys.modules.keys())
-print(json.dumps(found), file=sys.stderr)
+    imported[words[0]] = sorted({HEAVY!r} & sys.modules.keys())
+print(json.dumps(imported), file=sys.stderr)
 """
-    said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stderr
-    found = json.loads(said.splitlines()[-1])
-    assert {name: modules for name, modules in found.items() if modules} == {}
+    output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stderr
+    imported = json.loads(output.splitlines()[-1])
+    assert {name: modules for name, modules in imported.items() if modules} == {}
 
 
 @pytest.mark.parametrize(
     "words",
     [["self-improve", "mmupt_tiny_self_improve", "--rounds", "0"], ["data", "figures", "--workers", "-1"]],
 )
-def test_a_number_below_one_is_refused_by_the_name_of_its_option(
+def test_the_error_about_a_number_below_one_names_its_option(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -96,21 +96,21 @@ def test_a_number_below_one_is_refused_by_the_name_of_its_option(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["data", "--source", "x"], "give its NAME"),
         (["export", "run", "--private"], "name it with --push-to-hub"),
     ],
 )
 def test_an_option_that_would_be_ignored_is_refused(
-    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
         main(words)
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_a_history_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+def test_an_unreadable_history_is_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "history.jsonl").write_text("{\n")
     settings = "{mmupt: {stop_on_collapse: {z: 1.0, patience: 2, min_fall: 0.02}}}"
     (tmp_path / "config.yaml").write_text(settings)
@@ -118,7 +118,7 @@ def test_a_history_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         main(["collapse", str(tmp_path)])
 
 
-def test_a_config_that_is_missing_or_cut_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_or_truncated_config_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "history.jsonl").touch()
     with pytest.raises(SystemExit):
         main(["collapse", str(tmp_path)])
@@ -130,7 +130,7 @@ def test_a_config_that_is_missing_or_cut_is_named(tmp_path: Path, capsys: pytest
         main(["collapse", str(tmp_path)])
 
 
-def test_a_collapse_is_replayed_with_the_defaults_of_keys_that_an_earlier_version_lacks(tmp_path: Path, capsys) -> None:
+def test_keys_that_a_run_of_an_earlier_version_lacks_have_defaults_in_a_replay(tmp_path: Path, capsys) -> None:
     (tmp_path / "history.jsonl").write_text('{"step": 1, "majority_ratio": 0.5}\n')
     (tmp_path / "config.yaml").write_text("{mmupt: {stop_on_collapse: {enable: false, z: 1.0}}}")
     assert main(["collapse", str(tmp_path), "--patience", "1"]) == 0
@@ -139,14 +139,14 @@ def test_a_collapse_is_replayed_with_the_defaults_of_keys_that_an_earlier_versio
         main(["collapse", str(tmp_path), "--min-fall", "2"])
 
 
-def test_a_file_that_the_tiny_model_command_cannot_read_is_named(tmp_path: Path) -> None:
+def test_the_tiny_model_command_names_a_file_that_it_cannot_read(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"error: .*nowhere is not a model folder"):
         main(["tiny-model", "measure", str(tmp_path / "nowhere")])
     with pytest.raises(SystemExit, match=r"error: .*nowhere\.jsonl: No such file or directory$"):
         main(["tiny-model", "answerable", str(tmp_path / "nowhere.jsonl"), "--data", "train.parquet"])
 
 
-def test_overrides_may_stand_before_and_after_options(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overrides_may_come_before_and_after_options(monkeypatch: pytest.MonkeyPatch) -> None:
     from mmupt.self_improvement import run_rounds
 
     calls = []
@@ -162,7 +162,7 @@ def test_overrides_may_stand_before_and_after_options(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("words", [["report"], ["report", "run", "--paper", "evaluation"]])
-def test_a_report_is_of_a_run_or_beside_the_paper(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_needs_either_a_run_or_evaluations(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(words)
     assert "give either RUN or --paper with evaluations" in capsys.readouterr().err

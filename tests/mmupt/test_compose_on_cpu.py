@@ -23,7 +23,7 @@ from verl_ext.votes import VoteOptions
 
 @pytest.fixture
 def new_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The path at which to write a recipe of one's own."""
+    """Path for a new recipe, in a copy of the config folder."""
     monkeypatch.setattr(recipe_files, "CONFIG_FOLDER", Path(shutil.copytree(CONFIG_FOLDER, tmp_path / "config")))
     return tmp_path / "config" / "mine.yaml"
 
@@ -41,7 +41,7 @@ def test_a_shipped_recipe_composes_and_passes_verls_validation(recipe: str, tmp_
 
 
 @pytest.mark.parametrize("recipe", recipes())
-def test_a_shipped_recipe_opens_with_what_it_is_and_how_to_launch_it(recipe: str) -> None:
+def test_the_header_of_a_shipped_recipe_has_its_summary_and_how_to_launch_it(recipe: str) -> None:
     header = (CONFIG_FOLDER / f"{recipe}.yaml").read_text().split("defaults:")[0]
     for word in ("# Data ", "# Hardware ", "# Launch ", "# Override "):
         assert word in header
@@ -54,7 +54,7 @@ CHOICES += [("mmupt_tiny", "method", method) for method in options("method")]
 
 
 @pytest.mark.parametrize(("recipe", "group", "option"), CHOICES)
-def test_an_option_composes_and_passes_verls_validation_in_a_folder_of_its_own(
+def test_an_option_composes_passes_verls_validation_and_has_its_own_run_folder(
     recipe: str, group: str, option: str, tmp_path: Path
 ) -> None:
     config = shipped(recipe, f"{group}={option}")
@@ -64,7 +64,7 @@ def test_an_option_composes_and_passes_verls_validation_in_a_folder_of_its_own(
     assert config.mmupt.run_folder == f"runs/{recipe if is_own else f'{recipe}-{option}'}"
 
 
-def test_every_recipe_and_option_says_what_it_is_in_one_line() -> None:
+def test_every_recipe_and_option_has_a_one_line_summary() -> None:
     lines = listing().splitlines()
     for names in (recipes(), *map(options, GROUPS)):
         for name, summary in names.items():
@@ -72,14 +72,14 @@ def test_every_recipe_and_option_says_what_it_is_in_one_line() -> None:
     assert len(recipes()) <= 20 and max(map(len, lines)) <= 140
 
 
-def test_a_run_is_named_after_its_recipe_and_the_options_that_are_not_the_recipes_own() -> None:
+def test_a_run_is_named_after_its_recipe_and_the_options_that_replace_the_recipes_own() -> None:
     choices = ["hardware=gpu_1x80gb", "model=qwen2_5_vl_3b", "method=lmsi", "dataset=geometry3k"]
     assert shipped("mmupt_geometry3k", *choices).trainer.experiment_name == "mmupt_geometry3k-lmsi-qwen2_5_vl_3b"
     assert shipped("mmupt_tiny_unlearned", "dataset=figures").mmupt.name == "mmupt_tiny_unlearned-figures"
     assert shipped("mmupt_tiny_unlearned", "dataset=figures_unseen").mmupt.name == "mmupt_tiny_unlearned"
 
 
-def test_a_given_name_is_kept_and_is_that_of_the_folder() -> None:
+def test_a_given_name_is_kept_and_names_the_run_folder() -> None:
     config = shipped("mmupt_tiny", "method=supervised", "data.train_max_samples=64", "mmupt.name=a_tenth")
     assert (config.mmupt.name, config.mmupt.run_folder) == ("a_tenth", "runs/a_tenth")
     with pytest.raises(RecipeError, match=r"mmupt\.name=a/b must be the name of a folder, without /"):
@@ -123,7 +123,7 @@ def test_a_recipe_that_builds_on_itself_is_refused(new_recipe: Path, other: str)
         load_recipe("mine")
 
 
-def test_a_file_that_is_trained_and_validated_on_is_refused() -> None:
+def test_a_file_for_both_training_and_validation_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"a\.parquet is in data\.train_files and in data\.val_files: validate on an"):
         load_recipe("mmupt_tiny", ["data.train_files=[a.parquet,b.parquet]", "data.val_files=./a.parquet"])
 
@@ -133,11 +133,11 @@ def test_an_option_that_the_recipe_would_undo_is_refused_unless_the_command_line
     with pytest.raises(RecipeError, match=r"method=direct sets data\.train_files to .*, and the recipe itself to mine"):
         load_recipe("mine", ["method=direct"])
     assert load_recipe("mine", ["method=direct", "data.train_files=mine.parquet"])[0].mmupt.name == "mine-direct"
-    # What is only said about a run is the recipe's to say.
+    # The recipe may replace keys that only describe the run.
     assert shipped("mmupt_tiny_unlearned", "method=supervised").mmupt.paper_method is None
 
 
-def test_a_new_baseline_is_one_new_option_that_brings_the_keys_of_all(new_recipe: Path) -> None:
+def test_a_new_baseline_is_one_new_option_with_the_keys_of_all_baselines(new_recipe: Path) -> None:
     option = "# @package _global_\ndefaults:\n  - /baseline\n  - _self_\nmmupt:\n  baseline:\n    method: lmsi\n"
     (new_recipe.parent / "method" / "shortest.yaml").write_text(option)
     config, _ = load_recipe("mmupt_tiny", ["method=shortest", "mmupt.baseline.rows=5"])
@@ -145,7 +145,7 @@ def test_a_new_baseline_is_one_new_option_that_brings_the_keys_of_all(new_recipe
     assert config.mmupt.baseline.rows == 5 and config.mmupt.baseline.sft.epochs == 1
 
 
-def test_the_data_sets_whose_files_a_recipe_names_are_those_that_are_prepared() -> None:
+def test_the_data_sets_whose_files_a_recipe_uses_are_prepared() -> None:
     assert shipped("mmupt_mathvista").mmupt.datasets == ["mmr1", "mathvista", "wemath"]
     assert shipped("mmupt_geometry3k", "method=all_questions").mmupt.datasets == [
         "geometry3k",
@@ -165,7 +165,7 @@ def test_every_field_of_the_base_and_of_the_hardware_options_has_a_comment_above
                 assert above.startswith("#"), f"{file.name}: no comment above {line!r}"
 
 
-def test_n_is_declared_once_and_read_from_there_everywhere() -> None:
+def test_all_copies_of_n_follow_the_rollouts_n() -> None:
     config, _ = load_recipe("mmupt_tiny", ["actor_rollout_ref.rollout.n=5"])
     assert config.actor_rollout_ref.actor.rollout_n == config.trainer.v1.sampler.sampler_kwargs.n == 5
 
@@ -187,16 +187,16 @@ def test_a_misspelt_override_is_named_with_the_nearest_key() -> None:
         load_recipe("mmupt_tiny", ["trainer.total_step=3"])
 
 
-def test_a_key_is_looked_for_by_its_last_part_and_among_the_groups() -> None:
+def test_an_unknown_key_suggests_a_key_with_the_same_last_part_or_a_group() -> None:
     overrides = {"train_batch_size=8": "data.train_batch_size", "metod=lmsi": "method", "xyz=1": None}
     with pytest.raises(RecipeError) as refused:
         load_recipe("mmupt_tiny", list(overrides))
-    for override, meant in overrides.items():
-        hint = f"; did you mean '{meant}'?" if meant else ""
+    for override, suggestion in overrides.items():
+        hint = f"; did you mean '{suggestion}'?" if suggestion else ""
         assert f"override {override}: there is no key '{override.partition('=')[0]}'{hint}\n" in f"{refused.value}\n"
 
 
-def test_values_of_the_wrong_kind_or_out_of_range_are_told_at_once() -> None:
+def test_all_values_of_the_wrong_type_or_out_of_range_are_named_together() -> None:
     overrides = {
         "trainer.total_training_steps=abc": "total_training_steps must be null or a whole number from 0 on, not 'abc'",
         "trainer.save_freq=often": "trainer.save_freq must be a number, not 'often'",
@@ -233,7 +233,7 @@ def test_a_misspelt_key_or_block_in_a_recipe_is_named_with_file_and_nearest_key(
         load_recipe("mine")
 
 
-def test_a_recipe_over_another_recipe_is_checked_through_all_its_files(new_recipe: Path) -> None:
+def test_a_misspelt_key_is_found_in_every_file_that_a_recipe_builds_on(new_recipe: Path) -> None:
     new_recipe.write_text("# Mine.\ndefaults:\n  - mmupt_tiny\n  - _self_\ntrainer:\n  test_freq: 1\n")
     assert load_recipe("mine")[0].trainer.test_freq == 1
     option = new_recipe.parent / "method" / "soft.yaml"
@@ -261,33 +261,33 @@ def test_a_new_recipe_is_one_new_file(new_recipe: Path) -> None:
         ("reward.reward_kwargs.vote.vote_n=4", r"vote_n=4 is less than the 8 responses"),
     ],
 )
-def test_a_vote_that_cannot_be_is_refused_with_the_recipe_before_anything_starts(override: str, message: str) -> None:
+def test_impossible_vote_settings_are_refused_when_the_recipe_is_loaded(override: str, message: str) -> None:
     with pytest.raises(RecipeError, match=f"recipe mmupt_tiny: .*{message}"):
         load_recipe("mmupt_tiny", [override])
 
 
-def test_the_blocks_of_the_base_hold_every_field_with_its_default() -> None:
+def test_the_base_lists_every_reward_setting_with_its_default() -> None:
     reward_kwargs = load_recipe("mmupt_tiny", ["mmupt.seed=0"])[0].reward.reward_kwargs
     assert read_settings(reward_kwargs) == RewardSettings()
     assert set(reward_kwargs.vote) == {field.name for field in fields(VoteOptions)}
     assert set(reward_kwargs.answers) == {"extraction", *(field.name for field in fields(Comparison))}
 
 
-def test_the_alarm_of_the_base_is_on_with_the_defaults_of_its_rule_and_reaches_the_sampler() -> None:
+def test_the_collapse_alarm_is_on_with_the_rules_defaults_and_reaches_the_sampler() -> None:
     config = shipped("mmupt_tiny")
     assert config.trainer.v1.sampler.sampler_kwargs.stop_on_collapse == config.mmupt.stop_on_collapse
     assert config.mmupt.stop_on_collapse == {"enable": True, **asdict(CollapseRule())}
 
 
-def test_keys_that_are_passed_on_to_others_are_free() -> None:
+def test_any_key_is_allowed_in_blocks_that_are_passed_on_to_vllm() -> None:
     config, _ = load_recipe("mmupt_tiny", ["+actor_rollout_ref.rollout.engine_kwargs.vllm.block_size=16"])
     assert config.actor_rollout_ref.rollout.engine_kwargs.vllm.block_size == 16
 
 
-def test_the_recipe_to_copy_composes_once_copied_with_options_of_all_groups(new_recipe: Path, tmp_path: Path) -> None:
+def test_the_example_recipe_composes_with_options_of_all_groups(new_recipe: Path, tmp_path: Path) -> None:
     shutil.copy("examples/my_recipe.yaml", new_recipe)
-    for chosen in ([], ["method=lmsi", "model=qwen2_5_vl_7b", "hardware=gpu_4x80gb", "+async=colocate"]):
-        config, _ = load_recipe("mine", chosen)
+    for overrides in ([], ["method=lmsi", "model=qwen2_5_vl_7b", "hardware=gpu_4x80gb", "+async=colocate"]):
+        config, _ = load_recipe("mine", overrides)
         validate(config, tmp_path)
     assert config.mmupt.run_folder == "runs/mine-lmsi-qwen2_5_vl_7b"
 
@@ -297,5 +297,5 @@ def test_the_tiny_model_is_found_from_any_folder(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     path = Path(load_recipe("mmupt_tiny")[0].actor_rollout_ref.model.path)
     assert path.is_absolute() and (path / "model.safetensors").is_file()
-    given = "actor_rollout_ref.model.path=recipes/mine"
-    assert load_recipe("mmupt_tiny", [given])[0].actor_rollout_ref.model.path == "recipes/mine"
+    override = "actor_rollout_ref.model.path=recipes/mine"
+    assert load_recipe("mmupt_tiny", [override])[0].actor_rollout_ref.model.path == "recipes/mine"

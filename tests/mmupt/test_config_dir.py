@@ -1,4 +1,4 @@
-"""`--config-dir`: recipes and options outside the checkout, of which none replaces one of ours or of veRL's."""
+"""`--config-dir`: recipes and options outside the checkout, which cannot replace ours or veRL's."""
 
 import shutil
 from pathlib import Path
@@ -17,7 +17,7 @@ MODEL = "# @package _global_\n# My model.\nactor_rollout_ref:\n  model:\n    pat
 
 @pytest.fixture(autouse=True)
 def unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Set first, so that it is unset again after a test that sets it.
+    # monkeypatch restores only variables that it has set itself, and `use_config_dir` sets this variable.
     monkeypatch.setenv(CONFIG_DIR_VARIABLE, "")
 
 
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_recipes_and_options_of_a_folder_stand_beside_ours(folder: Path) -> None:
+def test_recipes_and_options_of_a_config_dir_are_added_to_ours(folder: Path) -> None:
     ours = recipes()
     use_config_dir(folder)
     assert recipes() == dict(sorted({**ours, "my_own": "My own."}.items()))
@@ -44,7 +44,7 @@ def test_recipes_and_options_of_a_folder_stand_beside_ours(folder: Path) -> None
     assert config.actor_rollout_ref.model.path == "my/model"
 
 
-def test_the_recipe_to_copy_composes_there(folder: Path) -> None:
+def test_the_example_recipe_composes_in_a_config_dir(folder: Path) -> None:
     shutil.copy("examples/my_recipe.yaml", folder)
     use_config_dir(folder)
     config, _ = load_recipe("my_recipe")
@@ -52,14 +52,14 @@ def test_the_recipe_to_copy_composes_there(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["mmupt_tiny", "base", "model/tiny", "ppo_trainer"])
-def test_a_file_with_a_name_that_is_taken_is_refused(folder: Path, name: str) -> None:
+def test_a_file_with_the_name_of_ours_or_verls_is_refused(folder: Path, name: str) -> None:
     (folder / f"{name}.yaml").write_text("# Mine.\n")
     with pytest.raises(RecipeError, match=rf"--config-dir: .*1=2/{name}\.yaml has the name of .*{name}\.yaml: rename"):
         use_config_dir(folder)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("mine", "trainer:\n  total_epochs: [1\n", r"mine\.yaml is not YAML: .* line"),
         ("model/own", "trainer: [\n", r"model/own\.yaml is not YAML"),
@@ -71,14 +71,14 @@ def test_a_file_with_a_name_that_is_taken_is_refused(folder: Path, name: str) ->
         ),
     ],
 )
-def test_a_file_of_ones_own_that_cannot_be_composed_is_named(folder: Path, name: str, content: str, said: str) -> None:
+def test_a_file_that_cannot_be_composed_is_named(folder: Path, name: str, content: str, message: str) -> None:
     (folder / f"{name}.yaml").write_text(content)
     use_config_dir(folder)
-    with pytest.raises(RecipeError, match=said):
+    with pytest.raises(RecipeError, match=message):
         load_recipe("mine" if name == "mine" else "my_own")
 
 
-def test_an_unknown_key_in_a_file_of_ones_own_is_named_with_its_path(folder: Path) -> None:
+def test_an_unknown_key_is_named_with_the_path_of_its_file(folder: Path) -> None:
     (folder / "my_own.yaml").write_text(RECIPE.replace("total_training_steps", "total_steps"))
     use_config_dir(folder)
     with pytest.raises(RecipeError, match=r"1=2/my_own\.yaml: there is no key 'trainer\.total_steps'"):
@@ -88,16 +88,16 @@ def test_an_unknown_key_in_a_file_of_ones_own_is_named_with_its_path(folder: Pat
 @pytest.mark.parametrize(
     "words", [["recipes"], ["train", "my_own"], ["table"], ["self-improve", "my_own"], ["memory", "my_own"]]
 )
-def test_a_missing_folder_is_one_line(tmp_path: Path, words: list[str]) -> None:
+def test_a_missing_config_dir_is_a_one_line_error(tmp_path: Path, words: list[str]) -> None:
     with pytest.raises(SystemExit, match=r"error: --config-dir: there is no folder .*absent"):
         main([*words, "--config-dir", str(tmp_path / "absent")])
 
 
-def test_processes_that_a_command_starts_have_the_folder_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_a_command_starts_use_the_config_dir(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
     arguments = ["--recipes", "my_own", "--seeds", "1", "--folder", "table", "--config-dir", folder.name]
-    # Refused by the process of the run, before anything starts; the one of the table has composed it before.
+    # The process of the table composes the recipe, and the process of the run refuses it before it starts.
     with pytest.raises(SystemExit, match="these runs failed"):
         main(["table", *arguments, "actor_rollout_ref.rollout.n=2", "trainer.save_freq=0"])
-    said = Path("table", "logs", "table.log").read_text()
-    assert "trainer.save_freq must be at least 1" in said and "there is no recipe" not in said
+    log = Path("table", "logs", "table.log").read_text()
+    assert "trainer.save_freq must be at least 1" in log and "there is no recipe" not in log

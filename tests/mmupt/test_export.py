@@ -1,4 +1,4 @@
-"""Whatever a model lies in becomes a folder that vLLM loads, and a checkpoint is merged once."""
+"""A hub name, model folder, run or checkpoint becomes a model that vLLM loads; a checkpoint is merged only once."""
 
 import os
 import subprocess
@@ -16,45 +16,45 @@ CONFIG = '{"model_type": "qwen2_5_vl"}'
 
 @pytest.fixture
 def merged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The checkpoints that were merged."""
-    found: list[str] = []
+    """Checkpoints that a simulated merger has merged, in order."""
+    checkpoints: list[str] = []
 
     def run(command: list[str], check: bool) -> None:
         assert check
-        found.append(command[command.index("--local_dir") + 1])
+        checkpoints.append(command[command.index("--local_dir") + 1])
         target = Path(command[command.index("--target_dir") + 1])
         target.mkdir(parents=True, exist_ok=True)
         (target / "config.json").write_text(CONFIG)
 
     monkeypatch.setattr(module.subprocess, "run", run)
-    return found
+    return checkpoints
 
 
-def test_a_hub_name_and_a_model_folder_are_taken_as_they_are(tmp_path: Path, merged: list[str]) -> None:
+def test_a_hub_name_and_a_model_folder_are_used_unchanged(tmp_path: Path, merged: list[str]) -> None:
     (tmp_path / "config.json").touch()
     assert model_folder("Qwen/Qwen2.5-VL-7B-Instruct", tmp_path / "out") == "Qwen/Qwen2.5-VL-7B-Instruct"
     assert model_folder(str(tmp_path), tmp_path / "out") == str(tmp_path)
     assert merged == []
 
 
-def test_of_a_run_folder_the_exported_policy_is_taken(tmp_path: Path, merged: list[str]) -> None:
+def test_a_run_folder_gives_its_exported_policy(tmp_path: Path, merged: list[str]) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").touch()
     assert model_folder(str(tmp_path), tmp_path / "out") == str(tmp_path / "model")
     assert merged == []
 
 
-@pytest.mark.parametrize("given", ["global_step_5", "global_step_5/actor"])
-def test_a_checkpoint_is_merged_into_the_output_once(tmp_path: Path, merged: list[str], given: str) -> None:
+@pytest.mark.parametrize("checkpoint", ["global_step_5", "global_step_5/actor"])
+def test_a_checkpoint_is_merged_into_the_output_only_once(tmp_path: Path, merged: list[str], checkpoint: str) -> None:
     actor = tmp_path / "global_step_5" / "actor"
     actor.mkdir(parents=True)
     (actor / "fsdp_config.json").touch()
     for _ in range(2):
-        assert model_folder(str(tmp_path / given), tmp_path / "out") == str(tmp_path / "out" / "model")
+        assert model_folder(str(tmp_path / checkpoint), tmp_path / "out") == str(tmp_path / "out" / "model")
     assert merged == [str(actor)]
 
 
-def test_what_a_failed_merge_left_of_an_earlier_one_does_not_pass_for_that(tmp_path: Path, monkeypatch, merged) -> None:
+def test_a_failed_merge_invalidates_the_earlier_merge(tmp_path: Path, monkeypatch, merged) -> None:
     merge(tmp_path / "five", tmp_path / "model", "5")
 
     def fail(_: Path) -> None:
@@ -67,7 +67,7 @@ def test_what_a_failed_merge_left_of_an_earlier_one_does_not_pass_for_that(tmp_p
     assert merged == [str(tmp_path / name) for name in ("five", "six", "five")]
 
 
-def test_a_merge_that_failed_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, merged: list[str]) -> None:
+def test_a_failed_merge_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, merged: list[str]) -> None:
     def fail(*_: object, **__: object) -> None:
         (tmp_path / "model").mkdir(exist_ok=True)
         raise subprocess.CalledProcessError(1, "merger")
@@ -81,9 +81,9 @@ def test_a_merge_that_failed_is_made_again(tmp_path: Path, monkeypatch: pytest.M
     assert len(merged) == 2
 
 
-def test_what_is_merged_can_be_read_by_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_merged_files_get_the_permissions_of_the_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(command: list[str], check: bool) -> None:
-        # As safetensors leaves its files.
+        # safetensors creates files that only their owner can read.
         os.close(os.open(tmp_path / "model" / "model.safetensors", os.O_CREAT, 0o600))
 
     monkeypatch.setattr(module.subprocess, "run", run)
@@ -103,13 +103,13 @@ def test_what_is_merged_can_be_read_by_others(tmp_path: Path, monkeypatch: pytes
         os.umask(before)
 
 
-def test_experts_of_qwen3_vl_are_saved_as_published_and_everything_else_as_it_is(tmp_path: Path) -> None:
+def test_only_experts_of_qwen3_vl_are_transposed_to_the_published_layout(tmp_path: Path) -> None:
     saved = {"layers.0.mlp.experts.down_proj": torch.rand(2, 3, 4), "layers.0.mlp.gate.weight": torch.rand(2, 3)}
-    for model_type, is_turned in (("qwen3_vl_moe", True), ("qwen3_vl", False)):
+    for model_type, has_experts in (("qwen3_vl_moe", True), ("qwen3_vl", False)):
         (tmp_path / "config.json").write_text(f'{{"model_type": "{model_type}"}}')
         save_file(saved, tmp_path / "model.safetensors")
         restore_expert_layout(tmp_path)
-        found = load_file(tmp_path / "model.safetensors")
+        restored = load_file(tmp_path / "model.safetensors")
         for name, tensor in saved.items():
-            expected = tensor.transpose(1, 2) if is_turned and "experts" in name else tensor
-            assert torch.equal(found[name], expected)
+            expected = tensor.transpose(1, 2) if has_experts and "experts" in name else tensor
+            assert torch.equal(restored[name], expected)

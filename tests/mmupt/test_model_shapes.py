@@ -1,4 +1,4 @@
-"""The shape of a model has the parameters of the architecture that transformers builds from the same config.json."""
+"""Shapes have as many parameters as the models that transformers builds from the same config.json."""
 
 import json
 from collections.abc import Mapping
@@ -104,11 +104,11 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 def on_meta(model_type: str, config: Mapping[str, Any]) -> torch.nn.Module:
-    """The model of a config.json, without memory for its weights."""
-    built = AutoConfig.for_model(model_type, **json.loads(json.dumps(dict(config))))
-    auto_class = AutoModelForImageTextToText if hasattr(built, "vision_config") else AutoModelForCausalLM
+    """Build the model of a config.json on the meta device, without memory for weights."""
+    full_config = AutoConfig.for_model(model_type, **json.loads(json.dumps(dict(config))))
+    auto_class = AutoModelForImageTextToText if hasattr(full_config, "vision_config") else AutoModelForCausalLM
     with torch.device("meta"):
-        model: torch.nn.Module = auto_class.from_config(built)
+        model: torch.nn.Module = auto_class.from_config(full_config)
     return model
 
 
@@ -117,9 +117,9 @@ def parameters(model: torch.nn.Module, part: str = "") -> int:
 
 
 def layers(model: torch.nn.Module) -> list[int]:
-    """Parameters of every layer, of the language model and of the vision tower."""
-    lists = [one for name, one in model.named_modules() if name.endswith(("layers", ".blocks"))]
-    return [parameters(layer) for one in lists for layer in one.children()]
+    """Return the number of parameters of every layer of the language model and the vision tower."""
+    lists = [module for name, module in model.named_modules() if name.endswith(("layers", ".blocks"))]
+    return [parameters(layer) for module in lists for layer in module.children()]
 
 
 def assert_same(shape: ModelShape, model: torch.nn.Module) -> None:
@@ -150,7 +150,7 @@ def test_a_published_model_has_the_parameters_of_its_architecture(family: Any, n
 def test_a_qwen3_5_has_the_parameters_that_the_hub_counts_in_its_files(size: str, count: int) -> None:
     shape = shape_of(f"Qwen/Qwen3.5-{size}")
     assert shape is not None
-    # The files have one more layer with attention, which predicts a second token; transformers does not build it.
+    # The files have another attention layer, which predicts a second token; transformers does not build it.
     hidden, layer = shape.language.hidden, shape.language.layers[3]
     assert shape.parameters + layer.parameters + 2 * hidden**2 + 3 * hidden == count
 
@@ -172,9 +172,9 @@ def test_adapters_are_on_the_linear_layers_that_peft_finds(model_type: str, excl
     settings = LoraConfig(r=3, target_modules="all-linear", exclude_modules=exclude_modules, task_type="CAUSAL_LM")
     model = get_peft_model(on_meta(model_type, SMALL[model_type]), settings)  # type: ignore[arg-type]
     with_vision = not excludes_vision(exclude_modules)
-    assert shape.adapters(3, with_vision) == sum(one.numel() for one in model.parameters() if one.requires_grad)
-    # The tower's linear layers are counted with it and only then.
-    assert with_vision == any(one.requires_grad for name, one in model.named_parameters() if "visual." in name)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    assert shape.adapters(3, with_vision) == sum(weight.numel() for weight in trained)
+    assert with_vision == any(weight.requires_grad for name, weight in model.named_parameters() if "visual." in name)
 
 
 def composed(option: str) -> DictConfig:
@@ -189,7 +189,7 @@ def test_the_shape_of_every_model_option_is_known(option: str) -> None:
     if shape.vision is None:
         assert config.data.max_pixels is None
     else:
-        # Adapters of the tower would be left out by vLLM without a word.
+        # vLLM would silently drop adapters of the vision tower.
         assert excludes_vision(config.actor_rollout_ref.model.exclude_modules)
 
 
@@ -205,7 +205,7 @@ def adapter_problems(option: str, *overrides: str) -> list[str]:
     return list(problems_of_adapters(config))
 
 
-def test_adapters_of_the_tower_that_vllm_would_leave_out_are_refused() -> None:
+def test_adapters_of_the_vision_tower_that_vllm_would_drop_are_refused() -> None:
     (problem,) = adapter_problems("qwen3_vl_4b", LORA, NO_EXCLUSION)
     assert "vLLM would leave them out: set actor_rollout_ref.model.exclude_modules='.*visual.*'" in problem
     served = "actor_rollout_ref.rollout.engine_kwargs.vllm.enable_tower_connector_lora=True"
@@ -229,7 +229,7 @@ def test_the_adapters_of_every_model_option_are_served(option: str) -> None:
 
 @pytest.fixture(scope="module")
 def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The key of a model by its family: a folder with the config.json that transformers writes."""
+    """A function that writes the config.json of a model type and returns the override with its folder."""
 
     def folder(model_type: str) -> str:
         folder = tmp_path_factory.mktemp(model_type)
@@ -239,7 +239,7 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return folder
 
 
-def test_an_adapter_of_the_gate_of_a_shared_expert_is_refused_under_any_option(folder_of: Any) -> None:
+def test_an_adapter_of_a_shared_experts_gate_is_refused_with_any_option(folder_of: Any) -> None:
     path = folder_of("qwen3_5_moe")
     (problem,) = adapter_problems("qwen2_5_vl_7b", LORA, path)
     assert "gate of the shared expert" in problem and path.partition("=")[2] in problem
@@ -251,18 +251,18 @@ def test_an_adapter_of_the_gate_of_a_shared_expert_is_refused_under_any_option(f
     ):
         assert adapter_problems("qwen2_5_vl_7b", LORA, path, fixed) == [], fixed
     assert adapter_problems("qwen3_5_35b_a3b", LORA, path) == []
-    # Without adapters there is nothing to leave out.
+    # Without LoRA no module needs to be excluded.
     assert adapter_problems("qwen2_5_vl_7b", path) == []
 
 
 @pytest.mark.parametrize("model_type", SMALL)
 def test_merged_adapters_are_refused_for_a_model_with_experts(model_type: str, folder_of: Any) -> None:
-    found = adapter_problems("qwen2_5_vl_7b", LORA, MERGE, folder_of(model_type))
+    problems = adapter_problems("qwen2_5_vl_7b", LORA, MERGE, folder_of(model_type))
     if model_type.endswith("_moe"):
-        (problem,) = found
+        (problem,) = problems
         assert "lora.merge=True does not go with" in problem and "Set it to False" in problem
     else:
-        assert found == []
+        assert problems == []
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_merged_adapters_are_refused_for_a_model_with_experts(model_type: str, f
         ("qwen3_5", "in_proj_qkvz, in_proj_ba, out_proj, gate_up_proj, down_proj"),
     ],
 )
-def test_adapters_beside_those_that_an_option_has_served_are_refused(
+def test_adapters_that_the_model_option_does_not_serve_are_refused(
     model_type: str, missing: str, folder_of: Any
 ) -> None:
     path = folder_of(model_type)
@@ -285,7 +285,7 @@ def test_adapters_beside_those_that_an_option_has_served_are_refused(
         assert adapter_problems("qwen3_vl_30b_a3b", LORA, path, fixed) == [], fixed
 
 
-def test_a_name_that_only_the_hub_knows_is_judged_by_its_config(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_only_the_hub_knows_is_checked_by_its_config(monkeypatch: pytest.MonkeyPatch) -> None:
     config = {"model_type": "qwen3_moe", "num_experts": 128, "shared_expert_intermediate_size": 0}
     monkeypatch.setattr(PretrainedConfig, "get_config_dict", lambda name: (config, {}))
     path = "actor_rollout_ref.model.path=someone/finetuned"
@@ -300,8 +300,8 @@ def test_the_page_of_recipes_lists_every_model_option_with_its_parameters() -> N
     listed = {}
     for line in lines:
         names, sizes, *_ = line.strip("|").split("|")
-        sizes_of_all = sizes.split(",") if "," in sizes else [sizes] * len(names.split(","))
-        listed |= dict(zip((name.strip(" `") for name in names.split(",")), sizes_of_all, strict=True))
+        size_per_name = sizes.split(",") if "," in sizes else [sizes] * len(names.split(","))
+        listed |= dict(zip((name.strip(" `") for name in names.split(",")), size_per_name, strict=True))
     assert listed.keys() == options("model").keys()
     for option, size in listed.items():
         shape = shape_of(composed(option).actor_rollout_ref.model.path)

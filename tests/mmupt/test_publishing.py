@@ -1,4 +1,4 @@
-"""What the hub gets of a run and of a synthesis: whole folders, honest cards, and nothing without a token."""
+"""Exports of runs and syntheses for the hub: complete folders, honest cards, and no upload without a token."""
 
 import base64
 import doctest
@@ -36,7 +36,7 @@ from mmupt_data.writer import write_dataset
 from verl_ext.files import write_json
 
 TINY = Path("recipes/mmupt/tiny/model")
-# The hub's own name of the set and a licence of the row.
+# Provenance and licence of rows of a data set on the hub.
 GEOMETRY = {"provenance": Provenance("hiyouga/geometry3k", "f" * 40, "train", 0), "licence": "MIT"}
 
 
@@ -49,11 +49,11 @@ def no_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def requests() -> Iterator[list[httpx.Request]]:
-    """The requests to the hub, which answers as one that is empty and takes every file."""
-    seen: list[httpx.Request] = []
+    """All requests to a simulated hub, which has no repositories and accepts every file."""
+    received: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        seen.append(request)
+        received.append(request)
         path = request.url.path
         if path.endswith("/api/repos/create"):
             name = json.loads(request.content)["name"]
@@ -63,7 +63,7 @@ def requests() -> Iterator[list[httpx.Request]]:
             return httpx.Response(
                 200,
                 json={
-                    "files": [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in files]
+                    "files": [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in files]
                 },
             )
         if path.endswith("/validate-yaml"):
@@ -75,7 +75,7 @@ def requests() -> Iterator[list[httpx.Request]]:
         return httpx.Response(200, json={"id": "me/x", "private": False, "sha": "0", "siblings": []})
 
     huggingface_hub.set_client_factory(lambda: httpx.Client(transport=httpx.MockTransport(answer)))
-    yield seen
+    yield received
     huggingface_hub.set_client_factory(huggingface_hub.utils._http.default_client_factory)
 
 
@@ -92,11 +92,11 @@ def tiny_recipe() -> DictConfig:
 
 @pytest.fixture
 def run(tmp_path: Path, tiny_recipe: DictConfig) -> Path:
-    """The folder of a run that has ended, with its report and the model of the tiny recipe."""
+    """Folder of a finished run, with a report and the model of the tiny recipe."""
     train = rows(tmp_path / "pictures", data_source="geometry3k", **GEOMETRY)
     test = rows(tmp_path / "pictures", data_source="figures")
-    for name, some in (("train", train), ("test", test)):
-        write_dataset(tmp_path / name, {name: some}, {"rows": len(some)})
+    for name, split in (("train", train), ("test", test)):
+        write_dataset(tmp_path / name, {name: split}, {"rows": len(split)})
     config = tiny_recipe.copy()
     config.data.train_files = str(prompts_path(tmp_path / "train", "train"))
     config.mmupt.evaluation_files = str(prompts_path(tmp_path / "test", "test"))
@@ -126,7 +126,7 @@ def run(tmp_path: Path, tiny_recipe: DictConfig) -> Path:
     return folder
 
 
-def test_the_folder_of_a_run_is_a_model_as_transformers_expects_it(run: Path) -> None:
+def test_the_export_of_a_run_is_a_model_folder_for_transformers(run: Path) -> None:
     exported = export(run)
     assert exported.repo_type == "model" and exported.folder == run / "hub"
     names = set(hub_folder.names(run / "hub"))
@@ -135,7 +135,7 @@ def test_the_folder_of_a_run_is_a_model_as_transformers_expects_it(run: Path) ->
     assert not (run / "hub" / "config.json").samefile(run / "model" / "config.json")
 
 
-def test_the_card_of_a_model_is_one_of_the_hub_and_has_scores_with_errors(run: Path, tmp_path: Path) -> None:
+def test_a_model_card_has_hub_metadata_and_scores_with_errors(run: Path, tmp_path: Path) -> None:
     export(run, name="me/my-model")
     card = ModelCard.load(run / "hub" / "README.md")
     data = card.data.to_dict()
@@ -143,22 +143,22 @@ def test_the_card_of_a_model_is_one_of_the_hub_and_has_scores_with_errors(run: P
     assert "base_model" not in data
     (result,) = data["model-index"][0]["results"]
     assert data["model-index"][0]["name"] == "my-model" and result["dataset"]["name"] == "figures"
-    assert [(one["name"], one["value"]) for one in result["metrics"]] == [
+    assert [(metric["name"], metric["value"]) for metric in result["metrics"]] == [
         ("greedy accuracy, %", "50.0 ± 2.0"),
         ("pass@8, %", "50.0 ± 2.0"),
     ]
     assert "25.0 ± 2.0 | 50.0 ± 2.0 | +25.0 ± 2.0" in card.text
-    for said in (
+    for text in (
         "MIT",
         "mmupt train mmupt_tiny mmupt.run_folder=run",
         "training steps of this policy | 20",
         "one run with one seed",
     ):
-        assert said in " ".join(card.text.split()), said
+        assert text in " ".join(card.text.split()), text
     assert str(tmp_path) not in card.content
 
 
-def test_a_base_model_of_the_hub_gives_its_name_and_its_licence(
+def test_a_model_card_has_the_name_and_licence_of_a_base_model_from_the_hub(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = OmegaConf.load(run / "config.yaml")
@@ -172,7 +172,7 @@ def test_a_base_model_of_the_hub_gives_its_name_and_its_licence(
     assert (metadata["license"], metadata["license_name"]) == ("other", "qwen-research")
 
 
-def test_a_run_without_report_says_so(run: Path) -> None:
+def test_a_model_card_says_if_the_run_was_not_evaluated(run: Path) -> None:
     (run / "report.json").unlink()
     (run / "report.png").unlink()
     (run / "starts.jsonl").unlink()
@@ -199,7 +199,7 @@ def test_the_adapter_of_a_lora_run_is_published_alone_or_merged(run: Path) -> No
     assert metadata_load(run / "hub" / "README.md")["library_name"] == "peft"
 
 
-def test_an_export_replaces_its_own_folder_and_nothing_else(run: Path, tmp_path: Path) -> None:
+def test_an_export_replaces_only_an_earlier_export(run: Path, tmp_path: Path) -> None:
     export(run)
     (run / "model" / "chat_template.jinja").write_text("newer")
     export(run)
@@ -222,22 +222,22 @@ def test_an_export_replaces_its_own_folder_and_nothing_else(run: Path, tmp_path:
         export(run)
 
 
-@pytest.mark.parametrize(("removed", "said"), [("model", "has no model"), ("model/tokenizer.json", "no tokenizer")])
-def test_a_model_that_is_not_whole_is_refused(run: Path, removed: str, said: str) -> None:
+@pytest.mark.parametrize(("removed", "message"), [("model", "has no model"), ("model/tokenizer.json", "no tokenizer")])
+def test_an_incomplete_model_is_refused(run: Path, removed: str, message: str) -> None:
     path = run / removed
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(ExportError, match=said):
+    with pytest.raises(ExportError, match=message):
         export(run)
     assert not (run / "hub").exists()
 
 
-def test_pickles_are_no_weights(run: Path) -> None:
+def test_pickled_weights_are_refused(run: Path) -> None:
     (run / "model" / "model.safetensors").rename(run / "model" / "pytorch_model.bin")
     with pytest.raises(ExportError, match="safetensors"):
         export(run)
 
 
-def test_without_a_token_nothing_goes_out(
+def test_without_a_token_nothing_is_uploaded(
     run: Path, requests: list[httpx.Request], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["export", str(run), "--push-to-hub", "me/model"]) == 0
@@ -246,40 +246,40 @@ def test_without_a_token_nothing_goes_out(
     assert (run / "hub" / "README.md").is_file() and requests == []
 
 
-def test_a_wrong_name_is_refused_before_anything_is_written(run: Path) -> None:
+def test_an_invalid_repository_name_is_refused_before_anything_is_written(run: Path) -> None:
     with pytest.raises(SystemExit, match="--push-to-hub"):
         main(["export", str(run), "--push-to-hub", "me/my model"])
     assert not (run / "hub").exists()
 
 
-def test_with_a_token_the_files_of_the_folder_go_out_and_no_others(
+def test_with_a_token_exactly_the_files_of_the_folder_are_uploaded(
     run: Path, requests: list[httpx.Request], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_0")
     assert main(["export", str(run), "--push-to-hub", "me/model"]) == 0
     assert "https://huggingface.co/me/model" in capsys.readouterr().out
-    (created,) = (json.loads(one.content) for one in requests if one.url.path.endswith("/create"))
-    assert "visibility" not in created
-    (commit,) = (one for one in requests if "/commit/" in one.url.path)
+    (creation,) = (json.loads(request.content) for request in requests if request.url.path.endswith("/create"))
+    assert "visibility" not in creation
+    (commit,) = (request for request in requests if "/commit/" in request.url.path)
     lines = [json.loads(line) for line in commit.content.splitlines()]
     files = {line["value"]["path"]: line["value"] for line in lines if line["key"] == "file"}
     assert sorted(files) == hub_folder.names(run / "hub")
     assert base64.b64decode(files["README.md"]["content"]) == (run / "hub" / "README.md").read_bytes()
 
 
-def test_private_asks_for_a_private_repository_and_is_refused_for_a_public_one(
+def test_private_requests_a_private_repository_and_refuses_an_existing_public_one(
     run: Path, requests: list[httpx.Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_0")
     with pytest.raises(ExportError, match="is public"):
         export(run, name="me/model").upload(private=True)
     assert json.loads(requests[0].content)["visibility"] == "private"
-    assert not [one for one in requests if "/commit/" in one.url.path]
+    assert not [request for request in requests if "/commit/" in request.url.path]
 
 
 @pytest.fixture
 def synthesis(tmp_path: Path) -> Path:
-    """The folder of a synthesis with hostile questions about images of two sources."""
+    """Folder of a synthesis with hostile questions about images from two sources."""
     data = write_sources(tmp_path)
     parents, _ = read_parents([data])
     folder = tmp_path / "synthesis"
@@ -312,7 +312,7 @@ def write_sources(tmp_path: Path) -> Path:
     return prompts_path(tmp_path / "sources", "train")
 
 
-def test_questions_become_a_data_set_that_the_hubs_library_loads(synthesis: Path, tmp_path: Path) -> None:
+def test_the_datasets_library_loads_exported_questions(synthesis: Path, tmp_path: Path) -> None:
     from datasets import load_dataset
     from PIL.Image import Image
 
@@ -327,7 +327,7 @@ def test_questions_become_a_data_set_that_the_hubs_library_loads(synthesis: Path
     assert row["synthesis"]["model"] == "writer" and row["provenance"]["source"] == "my photos"
 
 
-def test_the_card_of_questions_has_their_origin_and_is_safe(synthesis: Path, tmp_path: Path) -> None:
+def test_a_dataset_card_names_the_sources_and_escapes_questions(synthesis: Path, tmp_path: Path) -> None:
     exported = export(synthesis, name="me/questions")
     card = DatasetCard.load(exported.folder / "README.md")
     data = card.data.to_dict()
@@ -342,7 +342,7 @@ def test_the_card_of_questions_has_their_origin_and_is_safe(synthesis: Path, tmp
     assert str(tmp_path) not in card.content
 
 
-def test_a_prompt_that_is_gone_is_said_to_be(synthesis: Path) -> None:
+def test_a_dataset_card_names_a_missing_prompt_file(synthesis: Path) -> None:
     config = OmegaConf.load(synthesis / "config.yaml")
     config.prompts.direct = "/gone/direct.txt"
     OmegaConf.save(config, synthesis / "config.yaml")
@@ -350,7 +350,7 @@ def test_a_prompt_that_is_gone_is_said_to_be(synthesis: Path) -> None:
     assert "`direct.txt` no longer exists" in (synthesis / "hub" / "README.md").read_text()
 
 
-def test_a_folder_of_neither_and_an_adapter_of_questions_are_refused(synthesis: Path, tmp_path: Path) -> None:
+def test_other_folders_and_the_adapter_of_a_synthesis_are_refused(synthesis: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="not the folder of a run or a synthesis"):
         export(tmp_path)
     with pytest.raises(ExportError, match="--adapter"):
@@ -360,10 +360,10 @@ def test_a_folder_of_neither_and_an_adapter_of_questions_are_refused(synthesis: 
         export(tmp_path)
 
 
-def test_rows_that_were_prepared_before_a_licence_was_known_get_it_from_the_catalog(tmp_path: Path) -> None:
+def test_rows_without_a_licence_get_the_licence_of_the_catalog(tmp_path: Path) -> None:
     origin = Provenance("AI-MO/aimo-validation-amc", None, "train", 0)
-    made = rows(tmp_path, data_source="amc", provenance=origin)
-    write_dataset(tmp_path / "amc", {"test": made}, {})
+    unlicensed = rows(tmp_path, data_source="amc", provenance=origin)
+    write_dataset(tmp_path / "amc", {"test": unlicensed}, {})
     (source,) = row_sources([prompts_path(tmp_path / "amc", "test")])
     assert source.licence is not None and source.hub_licence == "apache-2.0" and source.rows == 4
 
@@ -376,7 +376,7 @@ def test_rows_that_were_prepared_before_a_licence_was_known_get_it_from_the_cata
         {"provenance": [{"source": 1}, {"source": 2}], "licence": [["MIT"], []], "data_source": [None, None]},
     ],
 )
-def test_columns_of_somebody_else_are_no_origin(tmp_path: Path, columns: dict[str, list[Any]]) -> None:
+def test_columns_of_another_format_leave_the_origin_unknown(tmp_path: Path, columns: dict[str, list[Any]]) -> None:
     file = tmp_path / "mine.parquet"
     pq.write_table(pa.table({"prompt": ["how many ?", "how much ?"], **columns}), file)
     (source,) = row_sources([file])
@@ -384,13 +384,13 @@ def test_columns_of_somebody_else_are_no_origin(tmp_path: Path, columns: dict[st
     assert (source.origin, source.licence, source.repository, source.model) == ("unknown", None, None, None)
 
 
-def test_data_that_are_gone_are_named(run: Path, tmp_path: Path) -> None:
+def test_a_missing_data_file_is_named(run: Path, tmp_path: Path) -> None:
     prompts_path(tmp_path / "train", "train").unlink()
     with pytest.raises(SystemExit, match=r"error: .*train\.parquet is missing"):
         main(["export", str(run)])
 
 
-def test_no_text_leaves_its_code_block() -> None:
+def test_a_text_cannot_close_its_code_block() -> None:
     text = "```\n# A heading\n````"
     block = fenced(text, "text")
     assert block.splitlines()[0] == "`````text" and block.endswith("\n`````")

@@ -1,4 +1,4 @@
-"""Registries find their entries by themselves, here and in the packages of others."""
+"""Registries find their entries in the modules of their package and in plugins."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from verl_ext.registry import GROUP, VARIABLE, PluginError, Registry, load_plugi
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder on the path, whose modules are forgotten afterwards."""
+    """A folder on the import path, whose modules are unloaded afterwards."""
     monkeypatch.syspath_prepend(str(tmp_path))
     known = set(sys.modules)
     load_plugins.cache_clear()
@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def colors_in(folder: Path, **modules: str) -> "Registry[object]":
-    """The registry of a package with these modules, which reach it as `paints.COLORS`."""
+    """Write a package with these modules and return its registry, `paints.COLORS`."""
     package = folder / "paints"
     package.mkdir()
     (package / "__init__.py").write_text(
@@ -53,11 +53,11 @@ def test_a_module_of_the_package_registers_its_entries_when_the_registry_is_read
     assert list(colors) == ["red"] and colors.named("red")() == "ff0000"  # type: ignore[operator]
 
 
-def test_an_entry_goes_by_its_name_or_by_that_of_the_function() -> None:
+def test_an_entry_is_registered_under_its_name_and_only_once() -> None:
     colors: Registry[object] = Registry("color", "email.mime")
     blue = SimpleNamespace(name="blue")
     assert colors.register(blue) is blue and colors["blue"] is blue
-    assert colors.register(blue) is blue, "the same one twice is no conflict"
+    assert colors.register(blue) is blue, "the same entry twice is no conflict"
     with pytest.raises(ValueError, match="the color 'blue' is already registered by namespace"):
         colors.register(SimpleNamespace(name="blue"))
 
@@ -67,25 +67,25 @@ def test_an_unknown_name_is_refused_with_the_known_ones(folder: Path) -> None:
         colors_in(folder, red=RED).named("blue")
 
 
-def test_a_module_of_others_is_named_by_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_is_named_by_the_environment_variable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     colors = colors_in(folder)
     (folder / "my_colors.py").write_text(RED)
     monkeypatch.setenv(VARIABLE, " my_colors, ")
     assert list(colors) == ["red"]
 
 
-def test_a_module_of_others_is_named_by_an_entry_point(folder: Path) -> None:
+def test_a_plugin_is_named_by_an_entry_point(folder: Path) -> None:
     colors = colors_in(folder)
     (folder / "my_colors.py").write_text(RED)
     installed = folder / "my_colors-1.0.dist-info"
     installed.mkdir()
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: my_colors\nVersion: 1.0\n")
     (installed / "entry_points.txt").write_text(f"[{GROUP}]\nmine = my_colors\n")
-    assert [one.value for one in entry_points(group=GROUP)] == ["my_colors"]
+    assert [point.value for point in entry_points(group=GROUP)] == ["my_colors"]
     assert list(colors) == ["red"]
 
 
-def test_a_plugin_that_cannot_be_imported_is_named_every_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_that_cannot_be_imported_is_named_at_every_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     colors = colors_in(folder, red=RED)
     monkeypatch.setenv(VARIABLE, "no_such_module")
     for _ in range(2):
@@ -93,7 +93,7 @@ def test_a_plugin_that_cannot_be_imported_is_named_every_time(folder: Path, monk
             list(colors)
 
 
-def test_a_mistake_in_a_plugin_is_told_with_its_place_instead_of_a_traceback(
+def test_an_error_in_a_plugin_is_reported_with_file_and_line_instead_of_a_traceback(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "my_colors.py").write_text("\nundefined_name\n")
@@ -101,14 +101,13 @@ def test_a_mistake_in_a_plugin_is_told_with_its_place_instead_of_a_traceback(
     for registry in DATA_SETS, BENCHMARKS:
         monkeypatch.setattr(registry, "_loaded", False)
     assert main(["data"]) == 1
-    told = capsys.readouterr().err
-    assert told == (
+    assert capsys.readouterr().err == (
         f"error: the variable {VARIABLE} names 'my_colors', which cannot be imported: NameError: name 'undefined_name' "
         f"is not defined ({folder / 'my_colors.py'}, line 2)\n"
     )
 
 
-def test_data_sets_and_benchmarks_are_listed_together_by_one_name_each() -> None:
+def test_benchmarks_are_listed_among_the_data_sets_under_the_same_names() -> None:
     assert set(data_sets()) == set(DATA_SETS) | set(BENCHMARKS)
     assert {"geometry3k", "images", "figures", "mathvista"} <= set(data_sets())
     assert all(benchmark.data is data_set(name) for name, benchmark in BENCHMARKS.items())
@@ -117,5 +116,5 @@ def test_data_sets_and_benchmarks_are_listed_together_by_one_name_each() -> None
 def test_scoring_loads_neither_the_datasets_library_nor_a_framework() -> None:
     heavy = {"datasets", "torch", "verl", "ray", "vllm"}
     code = f"import sys, mmupt.datasets as d; d.data_sets(); print(*{heavy} & set(sys.modules))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == ""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == ""

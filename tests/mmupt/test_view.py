@@ -36,7 +36,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def get(run_folder: Path) -> Iterator[Get]:
-    """A function that sends a request to the server of the run and returns status, headers and content."""
+    """A function that sends a request to the run's server and returns status, headers and content."""
     server = make_server([RunFiles(run_folder)])
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -107,7 +107,7 @@ def test_a_group_shows_picture_formulas_and_classes_and_hostile_text_as_text(bro
         assert "\\frac" not in detail.inner_text()
         titles = detail.locator(".class h3").all_inner_texts()
         assert titles == ["answer A: 9 · 3 of 5 ✗ wrong", "answer B: 4 · 1 of 5 ✓ right", "no answer · 1 of 5"]
-        colours = detail.locator(".class").evaluate_all("all => all.map(one => getComputedStyle(one).borderLeftColor)")
+        colours = detail.locator(".class").evaluate_all("all => all.map(node => getComputedStyle(node).borderLeftColor)")
         assert len(set(colours)) == 3
         detail.locator("details.response").nth(2).locator("summary").click()
         assert "<script>window.hacked = 1</script><img src=x" in detail.inner_text()
@@ -177,8 +177,8 @@ def test_the_page_can_be_used_with_the_keyboard_alone(browser: Any, address: str
         assert page.evaluate("document.activeElement.closest('#list') !== null")
         # Every control can be focused and has a name.
         nameless = page.evaluate(
-            "[...document.querySelectorAll('button, input, select')].filter(one => one.tabIndex < 0 || "
-            "!(one.textContent.trim() || one.ariaLabel || one.title || one.labels?.length)).length"
+            "[...document.querySelectorAll('button, input, select')].filter(node => node.tabIndex < 0 || "
+            "!(node.textContent.trim() || node.ariaLabel || node.title || node.labels?.length)).length"
         )
         assert nameless == 0
 
@@ -210,7 +210,9 @@ def test_text_has_enough_contrast_in_light_and_dark_mode(browser: Any, address: 
         background = luminance(page.evaluate("getComputedStyle(document.body).backgroundColor"))
         assert (background < 0.1) == (scheme == "dark")
         for selector in ("#detail", "#detail .notes", "#detail .right", "#detail .wrong", "#detail h3 b", "#count"):
-            for colour in page.locator(selector).evaluate_all("all => all.map(one => getComputedStyle(one).color)"):
+            for colour in page.locator(selector).evaluate_all(
+                "all => all.map(node => getComputedStyle(node).color)"
+            ):
                 light, dark = sorted((background, luminance(colour)), reverse=True)
                 # Level AA of the Web Content Accessibility Guidelines.
                 assert (light + 0.05) / (dark + 0.05) >= 4.5, (selector, colour)
@@ -236,7 +238,7 @@ def test_curves_of_several_runs_share_their_axes(browser: Any, run_folder: Path,
 def test_the_evaluation_is_shown_side_by_side_and_filtered_by_gains_and_losses(browser: Any, address: str) -> None:
     with opened(browser, address) as page:
         page.click("[data-tab=evaluation]")
-        page.wait_for_selector("#list li:has-text('truth')")
+        page.wait_for_selector("#list li:has-text('ground truth')")
         page.select_option("[name=outcome]", "lost")
         assert page.inner_text("#count") == "0 of 4"
         page.select_option("[name=outcome]", "gained")
@@ -370,15 +372,17 @@ def test_ten_thousand_groups_with_megapixel_images_load_quickly(browser: Any, tm
             loads.append((page.evaluate("performance.now()") / 1000, paint / 1000))
         listed, painted = map(min, zip(*loads, strict=True))
         until(page, "document.querySelector('#count').textContent === '10,016 of 10,016'")
-        whole = page.evaluate("performance.now()") / 1000
+        complete = page.evaluate("performance.now()") / 1000
         page.click("#list li:first-child button")
         until(page, "document.querySelector('#detail .picture img')?.naturalWidth === 640")
         session = context.new_cdp_session(page)
         session.send("Performance.enable")
-        metrics = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+        metrics = {metric["name"]: metric["value"] for metric in session.send("Performance.getMetrics")["metrics"]}
         heap = metrics["JSHeapUsedSize"] / 2**20
         context.close()
-    figures = f"first paint {painted:.2f} s, first groups {listed:.2f} s, all 10,016 {whole:.2f} s, heap {heap:.0f} MiB"
+    figures = (
+        f"first paint {painted:.2f} s, first groups {listed:.2f} s, all {complete:.2f} s, heap {heap:.0f} MiB"
+    )
     print(figures)
     # An idle machine lists the first groups within a second; a busy one is slower at the several requests.
     assert painted < 1 and listed < 3 and heap < 100, figures

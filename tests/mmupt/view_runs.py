@@ -59,16 +59,16 @@ def group(id_: str, question: str, answers: list[str | None], truth: str | None 
 def write_run(folder: Path, steps: int = 3, questions: int = 6) -> Path:
     """Write a run with content for every tab. In its last step, the majority of `q0` is wrong and `q1` ties."""
     rows = question_rows(folder / "pictures", questions)
-    for name, written in (("train", rows), ("test", rows[:4])):
-        write_dataset(folder / name, {name: written}, {"rows": questions})
+    for name, split in (("train", rows), ("test", rows[:4])):
+        write_dataset(folder / name, {name: split}, {"rows": questions})
     train, test = (prompts_path(folder / name, name) for name in ("train", "test"))
     run = folder / "run"
     for step in range(1, steps + 1):
-        last = step == steps
+        is_last = step == steps
         groups = []
         for number, row in enumerate(rows):
             answers: list[str | None] = ["4", "4", "4", "3", None]
-            if last and number < 2:
+            if is_last and number < 2:
                 answers = [["9", "9", "9", "4", None], ["4", "4", "3", "3", None]][number]
             groups.append(group(row.id, row.question.replace("<image>", ""), answers))
         write_votes(run / "votes" / f"{step}.parquet", [voted.row(step) for voted in groups], [str(train)])

@@ -38,7 +38,7 @@ CONFIGS = {
 
 
 def read_language(config: Mapping[str, Any]) -> LanguageShape:
-    """Return the language model: biases on queries, keys and values, a fused gate, norms before and after each block."""
+    """Return the language model: biases on queries, keys and values, a fused gate, norms on both sides of a block."""
     config = {**TEXT_9B, **config}
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     keys = hidden * config["num_key_value_heads"] // config["num_attention_heads"]
