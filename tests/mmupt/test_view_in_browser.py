@@ -107,7 +107,7 @@ def test_a_group_shows_picture_formulas_and_classes_and_hostile_text_as_text(bro
         assert "\\frac" not in detail.inner_text()
         titles = detail.locator(".class h3").all_inner_texts()
         assert titles == ["answer A: 9 · 3 of 5 ✗ wrong", "answer B: 4 · 1 of 5 ✓ right", "no answer · 1 of 5"]
-        colours = detail.locator(".class").evaluate_all("all => all.map(node => getComputedStyle(node).borderLeftColor)")
+        colours = detail.locator(".class").evaluate_all("all => all.map(e => getComputedStyle(e).borderLeftColor)")
         assert len(set(colours)) == 3
         detail.locator("details.response").nth(2).locator("summary").click()
         assert "<script>window.hacked = 1</script><img src=x" in detail.inner_text()
@@ -210,9 +210,7 @@ def test_text_has_enough_contrast_in_light_and_dark_mode(browser: Any, address: 
         background = luminance(page.evaluate("getComputedStyle(document.body).backgroundColor"))
         assert (background < 0.1) == (scheme == "dark")
         for selector in ("#detail", "#detail .notes", "#detail .right", "#detail .wrong", "#detail h3 b", "#count"):
-            for colour in page.locator(selector).evaluate_all(
-                "all => all.map(node => getComputedStyle(node).color)"
-            ):
+            for colour in page.locator(selector).evaluate_all("all => all.map(e => getComputedStyle(e).color)"):
                 light, dark = sorted((background, luminance(colour)), reverse=True)
                 # Level AA of the Web Content Accessibility Guidelines.
                 assert (light + 0.05) / (dark + 0.05) >= 4.5, (selector, colour)
@@ -380,9 +378,7 @@ def test_ten_thousand_groups_with_megapixel_images_load_quickly(browser: Any, tm
         metrics = {metric["name"]: metric["value"] for metric in session.send("Performance.getMetrics")["metrics"]}
         heap = metrics["JSHeapUsedSize"] / 2**20
         context.close()
-    figures = (
-        f"first paint {painted:.2f} s, first groups {listed:.2f} s, all {complete:.2f} s, heap {heap:.0f} MiB"
-    )
+    figures = f"first paint {painted:.2f} s, first groups {listed:.2f} s, all {complete:.2f} s, heap {heap:.0f} MiB"
     print(figures)
     # An idle machine lists the first groups within a second; a busy one is slower at the several requests.
     assert painted < 1 and listed < 3 and heap < 100, figures

@@ -1,4 +1,4 @@
-"""Score saved responses again, by the benchmark's own rule and by ours. Generates nothing.
+"""Score saved responses again, by the benchmark's own rule and by this project's. Generates nothing.
 
 Writes NAME.scores.json with the scores and NAME.verdicts.jsonl with the verdict on every response next to each file.
 Some benchmarks are scored by a judge model, which --judge-url and --judge-model name; its replies are saved.
