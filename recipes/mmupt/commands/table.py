@@ -1,8 +1,9 @@
 """Train several methods or recipes with several seeds, and compare them in one table and plot.
 
 Trains every recipe by every method with every seed, as `mmupt train` in FOLDER/RECIPE-METHOD/seed_N; overrides apply to
-all runs. After each run, rewrites table.md (also printed), table.json and table.png with all finished runs of FOLDER,
-and names failed runs at the end. After an interruption, the same command continues; other methods and seeds add rows.
+all runs. After each run, rewrites table.md, table.json and table.png with all finished runs of FOLDER. Prints the first
+table of table.md and the names of failed runs. After an interruption, the same command continues; other methods and
+seeds add rows.
 
     mmupt table --methods mmupt supervised lmsi --seeds 1 2 3 --folder runs/table
     mmupt table --methods soft random --seeds 4 5 --folder runs/table --against mmupt_tiny
