@@ -1,15 +1,14 @@
-"""Right and wrong verdicts of the three rules for answers on pairs with a known verdict, ours with every miss.
+"""Accuracy of the three answer rules on hand-checked pairs of answers, with every miss of our own rule.
 
     .venv/bin/python benchmarks/answers.py [--limit N] [PAIRS.jsonl ...]
 
-Each of the files holds pairs of your own, one a line with the keys a, b, equal and category.
+PAIRS.jsonl adds your own pairs: one JSON object per line with the keys a, b, equal and category.
 
-Prints Markdown: how often the verdict of each rule is that of a careful grader (`tests/verl_ext/hand_checked`), by kind
-of answer; how often the extraction is right; and the verdicts of each rule on pairs on which graders differ.
-Verdicts on `pairs.jsonl` are those on two answers alone (`equivalent`), all others those of a vote, a group of the two
-answers, except where the table says otherwise. The graders of others have 5 s per pair, as this is about verdicts, not
-time. A pair that they still do not decide, which a vote takes for different, is neither right nor wrong here. A minute
-and a half.
+Prints Markdown tables: how often each rule agrees with the hand-checked verdicts (`tests/verl_ext/hand_checked`), by
+kind of answer; how often extraction is right; and the verdicts on pairs where good graders differ. `pairs.jsonl` is
+judged pair by pair (`equivalent`), all other files as votes in a group of the two answers, unless the table says
+otherwise. Third-party graders get 5 s per pair, because this measures verdicts, not time. A pair that they leave
+undecided counts as neither right nor wrong here; a vote would treat it as different. Takes 1.5 minutes.
 """
 
 import argparse
@@ -35,7 +34,7 @@ def rows_of(path: Path, limit: int | None) -> list[Row]:
 
 
 def same(rule: AnswerRule, row: Row) -> bool | None:
-    """Whether the two answers are one class in a vote; None if that is not decided."""
+    """Whether a vote puts the two answers into one class; None if the rule does not decide."""
     if rule == "canonical":
         return len(classify([row["a"], row["b"]], choices=row.get("choices")).members) == 1
     with foreign_rules.comparison(rule) as accepts:
@@ -43,7 +42,10 @@ def same(rule: AnswerRule, row: Row) -> bool | None:
 
 
 def outcome_of(rule: AnswerRule, row: Row, *, alone: bool) -> str:
-    """Hold a verdict, of a vote or on the two answers alone, against the careful grader's."""
+    """Compare a rule's verdict with the hand-checked one: an item of `OUTCOMES`.
+
+    With `alone`, our rule judges the two answers without a group.
+    """
     verdict = same(rule, row)
     if alone and verdict and rule == "canonical":
         verdict = equivalent(row["a"], row["b"], choices=row.get("choices"))
@@ -55,7 +57,7 @@ def outcome_of(rule: AnswerRule, row: Row, *, alone: bool) -> str:
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table in Markdown."""
+    """Print a Markdown table."""
     print(f"| {' | '.join(header)} |\n|{'---|' * len(header)}")
     for row in rows:
         print(f"| {' | '.join(map(str, row))} |")
@@ -63,66 +65,67 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 
 def code(text: str) -> str:
-    """Show an answer in a cell of a table."""
+    """Format an answer for a table cell."""
     return f"`{text}`".replace("|", r"\|")
 
 
 def compare_pairs(path: Path, limit: int | None, *, alone: bool) -> None:
-    """Print the verdicts on all pairs of a file, then by kind, then our misses."""
+    """Print the outcomes for all pairs of a file, in total and by kind, then the misses of our rule."""
     pairs = rows_of(path, limit)
     outcomes = {rule: [outcome_of(rule, row, alone=alone) for row in pairs] for rule in RULES}
     print(f"## {path.name}: {len(pairs)} pairs of answers\n")
-    totals = {rule: Counter(found) for rule, found in outcomes.items()}
+    totals = {rule: Counter(values) for rule, values in outcomes.items()}
     print_table(["rule", *OUTCOMES], ([rule, *(totals[rule][outcome] for outcome in OUTCOMES)] for rule in RULES))
 
-    print("By kind: right of all; where not all are, false equalities, false differences, undecided\n")
+    print("By kind: right of all, and if not all are right: false equalities, false differences, undecided\n")
     by_kind: dict[str, dict[AnswerRule, Counter[str]]] = {}
     for rule in RULES:
-        for row, found in zip(pairs, outcomes[rule], strict=True):
-            by_kind.setdefault(kind_of(row), {}).setdefault(rule, Counter())[found] += 1
+        for row, outcome in zip(pairs, outcomes[rule], strict=True):
+            by_kind.setdefault(kind_of(row), {}).setdefault(rule, Counter())[outcome] += 1
     print_table(
         ["kind", *RULES], ([kind, *(kind_cell(counts[rule]) for rule in RULES)] for kind, counts in by_kind.items())
     )
 
-    misses = [(found, row) for found, row in zip(outcomes["canonical"], pairs, strict=True) if found != "right"]
+    misses = [(outcome, row) for outcome, row in zip(outcomes["canonical"], pairs, strict=True) if outcome != "right"]
     print(f"Misses of canonical: {len(misses)}\n")
     if misses:
         print_table(
             ["outcome", "kind", "a", "b"],
-            ([found, kind_of(row), code(row["a"]), code(row["b"])] for found, row in misses),
+            ([outcome, kind_of(row), code(row["a"]), code(row["b"])] for outcome, row in misses),
         )
 
 
 def kind_of(row: Row) -> str:
-    """The kind of a pair, by either name."""
+    """The kind of a pair: its `kind`, or else its `category`."""
     return str(row["kind"] if "kind" in row else row["category"])
 
 
 def kind_cell(counts: Mapping[str, int]) -> str:
-    """The outcomes of one rule for one kind."""
+    """Format the outcomes of one rule for one kind as a table cell."""
     right, *wrong = (counts[outcome] for outcome in OUTCOMES)
     return f"{right}/{right + sum(wrong)}" + (f"; {', '.join(map(str, wrong))}" if any(wrong) else "")
 
 
 def check_responses(limit: int | None) -> None:
-    """Print how many responses give the answer that they should, by extraction."""
+    """Print how many answers each extraction rule extracts correctly, and every wrong one."""
     responses = rows_of(FOLDER / "responses.jsonl", limit)
-    found = [extract_answer(row["response"], row["rule"]) for row in responses]
+    answers = [extract_answer(row["response"], row["rule"]) for row in responses]
     print(f"## Answers of {len(responses)} responses\n")
-    right = Counter(row["rule"] for row, answer in zip(responses, found, strict=True) if answer == row["answer"])
-    every = Counter(row["rule"] for row in responses)
-    print_table(["extraction", "right", "of"], ([rule, right[rule], count] for rule, count in every.items()))
-    for row, answer in zip(responses, found, strict=True):
+    right = Counter(row["rule"] for row, answer in zip(responses, answers, strict=True) if answer == row["answer"])
+    totals = Counter(row["rule"] for row in responses)
+    print_table(["extraction", "right", "of"], ([rule, right[rule], total] for rule, total in totals.items()))
+    for row, answer in zip(responses, answers, strict=True):
         if answer != row["answer"]:
             print(f"- {row['response']!r}: {answer!r} instead of {row['answer']!r}")
 
 
 def show_contested(limit: int | None) -> None:
-    """Print the verdicts of each rule on the pairs on which good graders differ."""
+    """Print the verdicts of each rule on pairs where good graders differ."""
     print("## Contested pairs\n")
     print(
-        "= equal, ≠ different, ? undecided. `alone`: the two answers with nothing else known (`equivalent`); `vote`: a "
-        "group of these two, where a bare number joins one with the group's only unit; `truth`: b is the truth.\n"
+        "= equal, ≠ different, ? undecided. `alone`: the two answers without a group (`equivalent`); `vote`: a group "
+        "of the two, where a bare number equals the same number with the group's only unit; `truth`: b is the ground "
+        "truth.\n"
     )
     symbols = {True: "=", False: "≠", None: "?"}
     header = ["a", "b", "canonical: alone", *(f"{rule}: {use}" for rule in RULES for use in ("vote", "truth"))]
@@ -136,10 +139,10 @@ def show_contested(limit: int | None) -> None:
 
 
 def main() -> None:
-    """Print all parts."""
-    parser = argparse.ArgumentParser(description="Right and wrong verdicts of the rules for answers.")
-    parser.add_argument("--limit", type=int, help="pairs of each file; all unless given")
-    parser.add_argument("pairs", nargs="*", type=Path, help="more pairs, JSON lines with a, b, equal and category")
+    """Print all tables."""
+    parser = argparse.ArgumentParser(description="Accuracy of the three answer rules on hand-checked pairs.")
+    parser.add_argument("--limit", type=int, help="pairs per file (default: all)")
+    parser.add_argument("pairs", nargs="*", type=Path, help="more pairs: JSON lines with a, b, equal and category")
     arguments = parser.parse_args()
     limit = arguments.limit
     foreign_rules.SECONDS_PER_PAIR = foreign_rules.SECONDS_PER_GROUP = SECONDS

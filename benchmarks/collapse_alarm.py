@@ -1,12 +1,12 @@
-"""How often the collapse alarm stops a healthy run, and how late it stops a collapse, in simulated runs.
+"""Simulate runs to count how often the collapse alarm stops a healthy run, and how late it stops a collapse.
 
-    python benchmarks/collapse_alarm.py --runs 200
+    .venv/bin/python benchmarks/collapse_alarm.py --runs 200
 
-A run has one validation after every tenth training step: 9 of 2,740 questions, the size of `mmupt_mathvista`. Each
-question is answered right with its own probability, drawn once (Beta(2, 1), a mean of 2/3), and sampled anew in every
-validation. The majority ratio rises throughout, so that only the rule about falls decides. `SCENARIOS` says how far
-the accuracy of the policy lies from its start at each validation; the wobble of the policy comes on top, a normal
-deviate per validation. The rule is asked after every validation, as in training. Seeds are fixed.
+A run has 9 validations of 2,740 questions, one every ten training steps: the size of `mmupt_mathvista`. Each question
+has a fixed probability of a correct answer, drawn from Beta(2, 1) (mean 2/3), and is sampled anew in every validation.
+The majority ratio rises throughout, so only the fall of accuracy can trigger the alarm. `SCENARIOS` gives the change of
+accuracy since the start at each validation, to which a normal deviate, the wobble, is added. As in training, the rule
+is checked after every validation. Seeds are fixed.
 """
 
 import argparse
@@ -29,10 +29,10 @@ class Scenario:
     """A kind of run.
 
     Args:
-        name: what it shows.
-        course: points by which the accuracy differs from its start, one per validation.
-        wobble: standard deviation, in points, of the policy from one validation to the next.
-        healthy: whether any alarm is false.
+        name: its row in the table.
+        course: change of accuracy since the start in points, per validation.
+        wobble: standard deviation of the noise added per validation, in points.
+        healthy: whether every alarm is a false one.
     """
 
     name: str
@@ -62,40 +62,42 @@ SCENARIOS = [
     Scenario("collapse by 28 points from the start", [0, -12, -25, *[-28.0] * 6], 0.5, healthy=False),
 ]
 
-Shares = dict[int, float]
+# Majority ratio by training step.
+MajorityRatios = dict[int, float]
+# Correctness by step and question.
 Validations = dict[int, dict[str, float]]
 
 
 @cache
 def _abilities(seed: int) -> tuple[list[float], tuple[Any, ...]]:
-    """How often each question is answered right, and the state of the generator after drawing that."""
-    draw = random.Random(seed)
-    return [draw.betavariate(2, 1) for _ in range(QUESTIONS)], draw.getstate()
+    """Draw the probability of a correct answer per question; also return the generator's state afterwards."""
+    generator = random.Random(seed)
+    return [generator.betavariate(2, 1) for _ in range(QUESTIONS)], generator.getstate()
 
 
-def simulate(scenario: Scenario, seed: int) -> Iterator[tuple[Shares, Validations, float]]:
-    """Yield shares, validations and the points lost so far, after every validation."""
+def simulate(scenario: Scenario, seed: int) -> Iterator[tuple[MajorityRatios, Validations, float]]:
+    """Yield the majority ratios, the validations and the points lost so far, after every validation."""
     abilities, state = _abilities(seed)
-    draw = random.Random()
-    draw.setstate(state)
-    shares: Shares = {}
+    generator = random.Random()
+    generator.setstate(state)
+    ratios: MajorityRatios = {}
     validations: Validations = {}
     for number, points in enumerate(scenario.course):
-        step = number * STEPS_BETWEEN
-        for one in range(max(1, step - STEPS_BETWEEN + 1), step + 1):
-            shares[one] = 0.6 + 0.3 * one / (VALIDATIONS * STEPS_BETWEEN) + draw.gauss(0, 0.005)
-        change = (points + draw.gauss(0, scenario.wobble)) / 100
-        outcomes = [float(draw.random() < right + change) for right in abilities]
-        validations[step] = dict(zip(NAMES, outcomes, strict=True))
-        yield shares, validations, -points
+        validated_step = number * STEPS_BETWEEN
+        for step in range(max(1, validated_step - STEPS_BETWEEN + 1), validated_step + 1):
+            ratios[step] = 0.6 + 0.3 * step / (VALIDATIONS * STEPS_BETWEEN) + generator.gauss(0, 0.005)
+        change = (points + generator.gauss(0, scenario.wobble)) / 100
+        outcomes = [float(generator.random() < ability + change) for ability in abilities]
+        validations[validated_step] = dict(zip(NAMES, outcomes, strict=True))
+        yield ratios, validations, -points
 
 
 def alarms(scenario: Scenario, seed: int, rules: Sequence[CollapseRule]) -> dict[CollapseRule, float]:
-    """Return the points that were lost when each rule first saw a collapse, for the rules that saw one."""
+    """Return the points lost at the first alarm of each rule; rules without an alarm are missing."""
     lost_at_alarm: dict[CollapseRule, float] = {}
-    for shares, validations, lost in simulate(scenario, seed):
+    for ratios, validations, lost in simulate(scenario, seed):
         for rule in rules:
-            if rule not in lost_at_alarm and find_collapse(shares, validations, rule):
+            if rule not in lost_at_alarm and find_collapse(ratios, validations, rule):
                 lost_at_alarm[rule] = lost
     return lost_at_alarm
 
@@ -103,9 +105,11 @@ def alarms(scenario: Scenario, seed: int, rules: Sequence[CollapseRule]) -> dict
 def main() -> None:
     """Simulate and print a Markdown table."""
     parser = argparse.ArgumentParser(description="False and late alarms of the collapse rule.")
-    parser.add_argument("--runs", type=int, default=200, help="per scenario")
+    parser.add_argument("--runs", type=int, default=200, help="runs per scenario (%(default)s)")
     runs = parser.parse_args().runs
-    print(f"| runs of {runs} that are stopped | " + " | ".join(f"{r.patience}, {r.min_fall}" for r in RULES) + " |")
+    # Columns: patience, min_fall.
+    rules = " | ".join(f"{rule.patience}, {rule.min_fall}" for rule in RULES)
+    print(f"| runs of {runs} that are stopped | {rules} |")
     print("|---" * (1 + len(RULES)) + "|")
     for scenario in SCENARIOS:
         by_run = [alarms(scenario, seed, RULES) for seed in range(runs)]

@@ -1,11 +1,11 @@
-"""Which rewards keep pass@k: every method is trained several times as long as its recipe, without the collapse alarm.
+"""Which rewards keep pass@k: train every method several times as long as its recipe, without the collapse alarm.
 
     .venv/bin/python benchmarks/collapse_by_reward.py --methods mmupt soft_min scrl evol_rl entropy supervised random
 
-Validates twenty times with four sampled responses per question, and evaluates the last policy with 16. The same command
-after an interruption continues. Prints a table of the base and all methods and draws `--picture`: accuracy, pass@4 and
-majority ratio by step. A run takes ten times as long as its recipe, a night per five methods on the hard task, or
-`--times` as long. With a question that was never learned, the recipe's own length is enough:
+Validates twenty times with 4 sampled responses per question, and evaluates the last policy with 16. After an
+interruption, the same command continues. Prints a table of the base and all methods and draws `--picture`: accuracy,
+pass@4 and majority ratio by step. Runs have ten times the steps of the recipe (`--times`); five methods on the hard
+task take a night. For a question type that the base never learned, the recipe's own length suffices:
 
     .venv/bin/python benchmarks/collapse_by_reward.py --recipe mmupt_tiny_unlearned --times 1 --validations 8 \
         --methods mmupt soft_min self_judge scrl evol_rl token_entropy supervised random
@@ -28,13 +28,13 @@ from mmupt.training.run_report import read_changes
 from verl_ext.collapse import History
 
 SAMPLES = 16
-# Validation samples, so that pass@k is measured.
+# Validation samples, which pass@k needs.
 SAMPLING = {"n": 4, "do_sample": True, "temperature": 1.0}
 PASS_AT_K = f"pass@{SAMPLING['n']}"
 
 
 def overrides_of(recipe: str, method: str, times: int, validations: int, target: Path) -> list[str]:
-    """What makes a run too long, and measures it."""
+    """The overrides that lengthen a run and set its validations."""
     config, _ = load_recipe(recipe, [f"method={method}"])
     steps = times * config.trainer.total_training_steps
     keys = {
@@ -49,9 +49,9 @@ def overrides_of(recipe: str, method: str, times: int, validations: int, target:
 
 
 def train(folder: Path, recipe: str, method: str, times: int, validations: int) -> None:
-    """Make a run, or continue it, or find it finished; its own messages say what went wrong."""
+    """Start or continue the run of a method; do nothing if it has finished."""
     target = folder / method
-    # What a run leaves last.
+    # A run writes its report last.
     if not (target / "report.json").is_file():
         take_answers_of_base(folder, target)
         overrides = overrides_of(recipe, method, times, validations, target)
@@ -59,7 +59,7 @@ def train(folder: Path, recipe: str, method: str, times: int, validations: int) 
 
 
 def means_by_step(run_folder: Path) -> dict[str, dict[int, float]]:
-    """Accuracy, pass@k and majority ratio of a run in percent, by step."""
+    """Accuracy, pass@k and majority ratio of a run by step, in percent."""
     history = History(run_folder / "history.jsonl")
     measures = {
         name: {step: 100 * fmean(questions.values()) for step, questions in sorted(validations.items())}
@@ -69,7 +69,7 @@ def means_by_step(run_folder: Path) -> dict[str, dict[int, float]]:
 
 
 def report(folder: Path, methods: Sequence[str]) -> str:
-    """A row for the base, and one for each method that has been evaluated."""
+    """Return a Markdown table: a row for the base and a row per finished method."""
     pass_at_samples = f"pass@{SAMPLES}"
     head = ("method", "steps", f"{GREEDY}, %", f"{pass_at_samples}, %", f"best {PASS_AT_K}, %", f"last {PASS_AT_K}, %")
     rows: list[tuple[str, ...]] = [head]
@@ -87,7 +87,7 @@ def report(folder: Path, methods: Sequence[str]) -> str:
 
 
 def picture(courses: Mapping[str, Mapping[str, Mapping[int, float]]]) -> bytes:
-    """Accuracy, pass@k and majority ratio of the runs by method, as PNG."""
+    """Plot accuracy, pass@k and majority ratio by step for each method; returns a PNG."""
     colors = dict(zip(courses, palette(len(courses)), strict=True))
     panels = [
         Panel(
@@ -106,26 +106,31 @@ def picture(courses: Mapping[str, Mapping[str, Mapping[int, float]]]) -> bytes:
 
 
 def finished(folder: Path, methods: Sequence[str]) -> list[str]:
+    """The methods whose runs have a report."""
     return [method for method in methods if (folder / method / "report.json").is_file()]
 
 
 def main() -> None:
-    """Make what is missing of the runs; print and draw all of them after each."""
-    parser = argparse.ArgumentParser(description="Train methods for too long and show what they keep.")
-    parser.add_argument("--methods", nargs="+", required=True)
-    parser.add_argument("--recipe", default="mmupt_tiny_hard")
-    parser.add_argument("--times", type=int, default=10, help="steps, in multiples of the recipe's")
-    parser.add_argument("--validations", type=int, default=20, help="of each run, evenly spaced")
-    parser.add_argument("--folder", type=Path, default=Path("runs/collapse_by_reward"))
-    parser.add_argument("--picture", type=Path, default=Path("runs/collapse_by_reward/collapse.png"))
+    """Run every method that has not finished; print and draw all finished ones after each."""
+    parser = argparse.ArgumentParser(description="Train methods far longer than their recipe; compare pass@k.")
+    parser.add_argument("--methods", nargs="+", required=True, help="GRPO methods that `mmupt recipes` lists")
+    parser.add_argument("--recipe", default="mmupt_tiny_hard", help="recipe of all methods (%(default)s)")
+    parser.add_argument("--times", type=int, default=10, help="multiple of the recipe's steps (%(default)s)")
+    parser.add_argument("--validations", type=int, default=20, help="per run, evenly spaced (%(default)s)")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/collapse_by_reward"), help="of all runs (%(default)s)"
+    )
+    parser.add_argument(
+        "--picture", type=Path, default=Path("runs/collapse_by_reward/collapse.png"), help="PNG file (%(default)s)"
+    )
     arguments = parser.parse_args()
-    if others := set(arguments.methods) & {*BASELINES}:
-        parser.error(f"{', '.join(sorted(others))}: not GRPO, so without steps that could be too many")
+    if baselines := set(arguments.methods) & {*BASELINES}:
+        parser.error(f"--methods takes GRPO methods alone; drop {', '.join(sorted(baselines))}")
     for method in arguments.methods:
         train(arguments.folder, arguments.recipe, method, arguments.times, arguments.validations)
         print(report(arguments.folder, arguments.methods), flush=True)
-        done = finished(arguments.folder, arguments.methods)
-        arguments.picture.write_bytes(picture({name: means_by_step(arguments.folder / name) for name in done}))
+        names = finished(arguments.folder, arguments.methods)
+        arguments.picture.write_bytes(picture({name: means_by_step(arguments.folder / name) for name in names}))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-r"""Hostile answers: none may raise, hang or hold up a vote.
+r"""Fuzz the answer rules: no answer may raise, hang or delay a vote.
 
     .venv/bin/python benchmarks/hostile_answers.py [--answers 100000] [--seed 0]
 
-Draws answers that models write by accident or on purpose (random LaTeX, nested or repeated to 100,000 characters, any
-Unicode with surrogates and NULs, damaged hand-checked answers, what other graders hang on) and times three calls for
-each: `canonical`, with nothing cached; `equivalent`, against a damaged copy of itself, the next answer or, for every
-hundredth, an expression of the same values; and `extract_answer`, with boxes around it. Then it votes, by each rule, in
-groups of 16 in which half of the answers are poison.
+Draws answers that models write by accident or on purpose (random LaTeX, nested or repeated up to 100,000 characters,
+any Unicode with surrogates and NULs, damaged hand-checked answers, answers on which other graders hang) and times three
+calls per answer: `canonical` without a cache; `equivalent` with a damaged copy or the previous answer, and for every
+hundredth with two expressions that only their values tell apart; and `extract_answer` from boxes. Then each rule votes
+in groups of 16, half of which are such answers.
 
-Calls of more than 0.3 s are reported, with their CPU time, as a busy machine may suspend a process for that long. An
-exception ends the run and names the answer. Five minutes.
+Calls of more than 0.3 s are listed with their CPU time, because a busy machine may suspend a process for that long. An
+exception ends the run and names the answer. Takes five minutes.
 """
 
 import argparse
@@ -82,14 +82,14 @@ KILLERS = [
     "*".join(rf"(1+\sqrt{{{n}}})" for n in range(2, 20)),
 ]
 
-# Well-formed expressions around others.
+# Parts of well-formed expressions; each # of a template becomes an expression.
 LEAVES = [*"xyei", r"\pi", "0.5", "3.25", "a_1"]
 TEMPLATES = _split(r"""#+# #-# (#)(#) #\cdot# \frac{#}{#} (#)/(#) (#)^{#} \sqrt{#} \sqrt[3]{#} \sqrt[8]{#} \sin(#)
 \cos(#) \tan(#) \ln(#) \log(#) \arcsin(#) |#| \log_{#}{#}
 (#,#) [#,#) \{#,#\} #=# #\leq# #,# #\pm# (#)! \binom{#}{#} #\cup# #\text{cm}
 #% #^\circ f(#)=# \lfloor#\rfloor #:#""")
 
-# Pairs of expressions that are equal, or nearly so, and that only their values can tell apart; half of a group each.
+# Pairs of equal or nearly equal expressions that only their values can tell apart.
 NUMERIC = [
     (r"(\sin x+\cos x)^{{{0}}}", r"(1+\sin 2x)^{{{1}}}"),
     (r"(x+{0})^{{5000}}", r"(x^2+{1}x+{2})^{{2500}}"),
@@ -100,7 +100,7 @@ NUMERIC = [
 
 
 def numeric_pair(rng: random.Random) -> tuple[str, str]:
-    """Two expressions that are compared at all points, or at many."""
+    """Draw a pair of `NUMERIC`, which is compared at many points."""
     a, b = rng.choice(NUMERIC)
     n = rng.randint(5, 30)
     numbers = (2 * n, n, n * n)
@@ -108,7 +108,7 @@ def numeric_pair(rng: random.Random) -> tuple[str, str]:
 
 
 def expression(rng: random.Random, depth: int) -> str:
-    """Well-formed LaTeX, of any size."""
+    """Draw well-formed LaTeX, nested up to `depth` levels."""
     if depth == 0:
         return rng.choice([str(rng.randint(-20, 10 ** rng.randint(1, 20))), *LEAVES])
     template = rng.choice(TEMPLATES)
@@ -118,13 +118,13 @@ def expression(rng: random.Random, depth: int) -> str:
 
 
 def any_unicode(rng: random.Random) -> str:
-    """Characters of every plane, lone surrogates and NULs among them."""
+    """Draw up to 60 characters of any plane, with lone surrogates and NULs."""
     limits = [0x80, 0x800, 0x10000, 0x110000]
     return "".join(chr(rng.randrange(rng.choice(limits))) for _ in range(rng.randint(0, 60)))
 
 
 def damaged(answer: str, rng: random.Random) -> str:
-    """An answer with pieces deleted, doubled, turned around or put in."""
+    """Delete, double, reverse or insert pieces of an answer."""
     for _ in range(rng.randint(1, 3)):
         begin, end = sorted(rng.randrange(len(answer) + 1) for _ in range(2))
         piece = answer[begin:end]
@@ -134,19 +134,19 @@ def damaged(answer: str, rng: random.Random) -> str:
 
 
 def repeated(rng: random.Random) -> str:
-    """A few fragments over and over, closed again or not."""
+    """Draw a few fragments, repeated up to 100,000 characters, with or without closing brackets."""
     unit = "".join(rng.choices(FRAGMENTS, k=rng.randint(1, 3)))
     times = rng.choice([2, 10, 31, 100, 400, 1_000] + [100_000 // len(unit)] * (rng.random() < 0.05))
     return rng.choice(["", "1", "x"]) + unit * times + rng.choice(["", "1", "}" * times, ")" * times])
 
 
 def hostile_answers(number: int, seed: int) -> list[str]:
-    """Draw answers of all these sorts, the killers first."""
+    """Draw answers of all kinds, `KILLERS` first."""
     rng = random.Random(seed)
     files = (HAND_CHECKED / "pairs.jsonl", HAND_CHECKED / "everyday.jsonl")
     rows = (json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines())
     checked = [answer for row in rows for answer in (row["a"], row["b"])]
-    sorts: list[Callable[[], str]] = [
+    kinds: list[Callable[[], str]] = [
         lambda: "".join(rng.choices(FRAGMENTS, k=rng.randint(1, 30))),
         lambda: expression(rng, rng.randint(1, 6)),
         lambda: damaged(expression(rng, rng.randint(1, 5)), rng),
@@ -156,11 +156,11 @@ def hostile_answers(number: int, seed: int) -> list[str]:
         lambda: repeated(rng),
         lambda: any_unicode(rng),
     ]
-    return [*KILLERS, *(rng.choice(sorts)() for _ in range(number - len(KILLERS)))][:number]
+    return [*KILLERS, *(rng.choice(kinds)() for _ in range(number - len(KILLERS)))][:number]
 
 
 class Call(NamedTuple):
-    """What one call took, and of what."""
+    """Wall-clock and CPU seconds of a call, and its arguments."""
 
     wall: float
     cpu: float
@@ -168,7 +168,7 @@ class Call(NamedTuple):
 
 
 def timed(function: Callable[..., object], *arguments: str) -> Call:
-    """Time one call; an exception names the arguments."""
+    """Time a call; a RuntimeError with the arguments replaces any exception."""
     cpu, wall = time.process_time(), time.perf_counter()
     try:
         function(*arguments)
@@ -178,7 +178,7 @@ def timed(function: Callable[..., object], *arguments: str) -> Call:
 
 
 def report(name: str, calls: list[Call]) -> None:
-    """Print the times of some calls, and those beyond the limit."""
+    """Print a table row of the calls' times, then the slowest five beyond `LIMIT`."""
     walls, cpus = (sorted(getattr(call, clock) for call in calls) for clock in ("wall", "cpu"))
     over = [call for call in calls if call.wall > LIMIT]
     cells = [
@@ -191,11 +191,11 @@ def report(name: str, calls: list[Call]) -> None:
         flush=True,
     )
     for call in sorted(over, reverse=True)[:5]:
-        print(f"  {call.wall:.3f} s, of CPU {call.cpu:.3f} s: {[ascii(argument)[:120] for argument in call.arguments]}")
+        print(f"  {call.wall:.3f} s, {call.cpu:.3f} s CPU: {[ascii(argument)[:120] for argument in call.arguments]}")
 
 
 def opponents(answers: list[str], rng: random.Random) -> Iterator[tuple[str, str]]:
-    """Pairs to compare, many of them nearly equal."""
+    """Yield a pair to compare per answer; many pairs are nearly equal."""
     for position, answer in enumerate(answers):
         if position % 100 == 99:
             yield numeric_pair(rng)
@@ -204,7 +204,7 @@ def opponents(answers: list[str], rng: random.Random) -> Iterator[tuple[str, str
 
 
 def poisoned_groups(rng: random.Random) -> Iterator[list[str]]:
-    """Groups of 16, half of them what some rule hangs on."""
+    """Yield groups of 16 answers, half of which some grader hangs on."""
     killers = ["9**9**9**9", "99999999!", "(x+1)**5000", "x/3", "2^{10^{10}}", "8**8**8**8", "88888888!", "(x+2)**5000"]
     for poison in (killers, rng.sample(KILLERS, 8), [answer for _ in range(4) for answer in numeric_pair(rng)]):
         group = [*poison, "12", "12 cm", "12.0", r"\frac{24}{2}", "13", "13", "-1", "B"]
@@ -213,27 +213,26 @@ def poisoned_groups(rng: random.Random) -> Iterator[list[str]]:
 
 
 def main() -> None:
-    """Print a table of calls and one of groups."""
-    parser = argparse.ArgumentParser(description="Time hostile answers.")
-    parser.add_argument("--answers", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=0)
+    """Print a table of call times and a table of vote times."""
+    parser = argparse.ArgumentParser(description="Time the answer rules on hostile answers.")
+    parser.add_argument("--answers", type=int, default=100_000, help="answers to draw (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
     answers = hostile_answers(arguments.answers, arguments.seed)
     print(
-        f"{len(answers)} answers, {len(set(answers))} of them distinct, "
-        f"the longest of {max(map(len, answers))} characters\n"
+        f"{len(answers)} answers, {len(set(answers))} of them distinct, of up to {max(map(len, answers))} characters\n"
     )
     print(
-        f"| | calls | wall ms: median | p99 | max | CPU ms: median | p99 | max | over {LIMIT} s | of these "
-        f"by CPU |\n|{'---|' * 10}"
+        f"| | calls | wall ms: median | p99 | max | CPU ms: median | p99 | max | over {LIMIT} s of wall time "
+        f"| of CPU time |\n|{'---|' * 10}"
     )
     report("canonical", [timed(canonical, answer) for answer in dict.fromkeys(answers)])
     report("equivalent", [timed(equivalent, *pair) for pair in opponents(answers, rng)])
     report(
         "extract_answer", [timed(extract_answer, rf"so \boxed{{{answer}}} or \boxed {{{answer}") for answer in answers]
     )
-    print("\n| group, half poison | rule | wall s | classes |\n|---|---|---|---|")
+    print("\n| hostile group | rule | wall s | classes |\n|---|---|---|---|")
     for number, group in enumerate(poisoned_groups(rng)):
         for rule in get_args(AnswerRule):
             start = time.perf_counter()

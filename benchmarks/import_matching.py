@@ -1,12 +1,11 @@
-r"""How many rows of a log without ids are matched to their questions, on the questions that the authors publish.
+r"""How many rows of an evaluation log without ids are matched to the published questions of a benchmark.
 
     .venv/bin/python benchmarks/import_matching.py REPOSITORIES
 
 REPOSITORIES is a folder with clones of lupantech/MathVista, mathllm/MATH-V, We-Math/We-Math and ZrrSkywalker/MathVerse.
-MathVerse's repository has its text-only version alone, which stands for one of the five here. Every question is asked
-in the layouts of lmms-eval 0.7.3 and logged with its answer and the number of its row, in the order of the data and in
-another one. Nothing is generated. Prints how many rows are matched, wrongly matched, and refused by problem. It takes
-15 seconds.
+MathVerse's repository has only its text-only version. Every question is logged in the prompt layouts of lmms-eval 0.7.3
+with its answer and row number, in the order of the data and shuffled; no response is generated. Prints how many rows
+are matched, wrongly matched, and refused, by problem. Takes 15 seconds.
 """
 
 import argparse
@@ -51,13 +50,13 @@ def mathverse_rows(repositories: Path) -> Iterator[tuple[Row, Content]]:
 
 
 def prompts(name: str, row: Row) -> Iterator[str]:
-    """The question in the layouts of lmms-eval 0.7.3: `doc_to_text` of its tasks of each benchmark."""
+    """Yield the prompt of a question in each layout of lmms-eval 0.7.3 (`doc_to_text` of its tasks)."""
     options = list(zip(ascii_uppercase, row.get("choices") or row.get("options") or (), strict=False))
     lettered = "\n".join(f"{letter}. {option}" for letter, option in options)
     bracketed = "\n".join(f"({letter}) {option}" for letter, option in options)
     if name == "mathvista":
-        asked = f"Question: {row['question']}" + (f" (Unit: {row['unit']})" if row["unit"] else "")
-        yield asked + (f"\nChoices:\n{bracketed}" if options else "") + "\nHint: Please answer the question."
+        question = f"Question: {row['question']}" + (f" (Unit: {row['unit']})" if row["unit"] else "")
+        yield question + (f"\nChoices:\n{bracketed}" if options else "") + "\nHint: Please answer the question."
         yield f"{row['question']}\n{lettered}\nAnswer the question."
     elif name == "mathvision":
         yield f'Put your answer in one "\\boxed{{}}".{row["question"]}' + (f"\nChoices: {lettered}" if options else "")
@@ -69,9 +68,9 @@ def prompts(name: str, row: Row) -> Iterator[str]:
 
 
 def main() -> None:
-    """Match, and print."""
+    """Match the rows of each benchmark, layout and order, and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("repositories", type=Path, help="folder of clones")
+    parser.add_argument("repositories", type=Path, help="folder with clones of the four repositories")
     repositories = parser.parse_args().repositories
     for name, read in (
         ("mathvista", mathvista_rows),
@@ -82,9 +81,15 @@ def main() -> None:
         rows = list(read(repositories))
         questions = {
             f"{name}-{number}": Question(
-                "", name, one.question, one.question_type, one.choices, one.answer or "", one.metadata or {}
+                "",
+                name,
+                content.question,
+                content.question_type,
+                content.choices,
+                content.answer or "",
+                content.metadata or {},
             )
-            for number, (_, one) in enumerate(rows)
+            for number, (_, content) in enumerate(rows)
         }
         by_row = dict(enumerate(questions))
         index = QuestionIndex(questions, by_row, {})
@@ -93,14 +98,14 @@ def main() -> None:
                 numbers = list(by_row)
                 if order == "another order":
                     random.Random(0).shuffle(numbers)
-                found = index.match(
+                matches = index.match(
                     [
                         Evidence((), "doc_id", str(number), by_row[number], str(row["answer"]).strip(), text, True)
                         for number, (row, _), text in zip(numbers, rows, texts, strict=True)
                     ]
                 )
-                right = sum(one == id_ for one, id_ in zip(found, questions, strict=True))
-                refused = Counter(one.problem for one in found if not isinstance(one, str))
+                right = sum(match == id_ for match, id_ in zip(matches, questions, strict=True))
+                refused = Counter(match.problem for match in matches if not isinstance(match, str))
                 wrong = len(rows) - right - refused.total()
                 counts = ", ".join(f"{count} {problem}" for problem, count in refused.items()) or "none"
                 matched = f"{right} of {len(rows)} matched, {wrong} wrongly"

@@ -1,15 +1,15 @@
-"""What `mmupt_data.leakage` finds of altered copies, what it takes for copies wrongly, and how long it takes.
+"""Recall, false alarms and time of the leakage search (`mmupt_data.leakage`).
 
     .venv/bin/python benchmarks/leakage_search.py [FOLDER ...] [--copies 200] [--unrelated 1000] [--rows 4000] [--list]
 
-Prints Markdown tables. Each FOLDER is a set of images, read with those in its subfolders. All images of each set are
-compared with those of every other: what is found is an alarm, or a copy that the sets share, and `--list` names the
-files. Then, of each set and kind of change, so many images are altered and looked for among their originals.
+Prints Markdown tables. Each FOLDER is a set of images, including its subfolders. All images of each set are compared
+with all images of every other set: a match is a false alarm or a copy that the sets share (`--list` names the files).
+Then `--copies` images per set are altered by each kind of change and searched among their originals.
 
-Without a folder, drawings and photographs are made up (`benchmarks/random_groups.py`), and there are more tables:
-questions; what the thresholds are not made for, the same drawing with another number and the figures of
-`mmupt_data.figure_task`, which differ by one unit; and the time for drawings, which are slower to compare than
-photographs. CPU time is that of all threads.
+Without a folder, drawings and photographs are generated (`benchmarks/random_groups.py`), with more tables: questions;
+pairs that the thresholds cannot tell apart (a drawing with one more number, figures of `mmupt_data.figure_task` that
+differ by one unit); and the time for drawings, which are slower to compare than photographs. CPU time counts all
+threads.
 """
 
 import argparse
@@ -40,10 +40,9 @@ from mmupt_data.row_schema import Row, prompts_path
 from mmupt_data.writer import write_dataset
 from verl_ext.images import decode, suffixes
 
-# Seeds of the one and of the other side start here. The constants of `mmupt_data.leakage` were chosen on the seeds
-# before.
+# First seeds of the two sides. The constants of `mmupt_data.leakage` were chosen on seeds below them.
 FIRST, OTHERS = 10_000, 1_000_000
-# Of drawings and photographs: what makes them, and the format of their files.
+# Generator and file format of each kind of image.
 KINDS: dict[str, tuple[Callable[[int], Image.Image], str]] = {
     "drawings": (drawing, "PNG"),
     "photographs": (photo, "JPEG"),
@@ -52,7 +51,7 @@ MODES: tuple[Images, ...] = ("near", "exact")
 
 
 def write(folder: Path, side: str, images: Iterable[bytes], questions: Callable[[int], str]) -> list[Path]:
-    """A file of rows with one image each."""
+    """Write a data set of rows with one image each; returns its file in a list."""
     rows = (
         Row(f"{side}-{index}", "made up", f"<image>{questions(index)}", (image,), "any", "0")
         for index, image in enumerate(images)
@@ -61,76 +60,75 @@ def write(folder: Path, side: str, images: Iterable[bytes], questions: Callable[
     return [prompts_path(folder, side)]
 
 
-def asked_of_all(_: int) -> str:
-    """A question that is no evidence."""
-    return "Find x."
-
-
 def encoded(images: Iterable[Image.Image], format: str) -> Iterator[bytes]:
-    """Their files."""
+    """Encode images as files of a format."""
     return (encode(image, format) for image in images)
 
 
 def read_sets(folders: Sequence[Path]) -> dict[str, dict[Path, ImageFingerprint]]:
-    """The different images of each folder, by their files."""
+    """The fingerprints of each folder's distinct images, by file."""
     sets = {}
     for folder in folders:
         files = [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in suffixes()]
-        found = {file: image_fingerprint(file.read_bytes()) for file in files}
-        sets[folder.name] = {file: found[file] for file in {each.digest: file for file, each in found.items()}.values()}
+        prints = {file: image_fingerprint(file.read_bytes()) for file in files}
+        distinct = {fingerprint.digest: file for file, fingerprint in prints.items()}.values()
+        sets[folder.name] = {file: prints[file] for file in distinct}
     return sets
 
 
 def print_copies(sets: Mapping[str, Sequence[Image.Image]]) -> None:
-    """How many of the altered copies are found, by kind of change and by set."""
+    """Print how many altered copies are found, by kind of change and set."""
     print(f"| change | {' | '.join(f'{name}, of {len(images)}' for name, images in sets.items())} |")
     print(f"|---|{'---|' * len(sets)}")
     originals = {
         name: pictures_of(image_fingerprint(encode(image, "BMP")) for image in images) for name, images in sets.items()
     }
     for change, alter in (CHANGES | MISSED).items():
-        found = []
+        counts = []
         for name, images in sets.items():
             altered = pictures_of(image_fingerprint(encode(alter(image), "BMP")) for image in images)
             pairs = set(near_images(originals[name], altered))
-            same = zip(originals[name].digests, altered.digests, strict=True)
-            found.append(sum((place, place) in pairs or one == other for place, (one, other) in enumerate(same)))
-        print(f"| {change} | {' | '.join(map(str, found))} |", flush=True)
+            digests = zip(originals[name].digests, altered.digests, strict=True)
+            counts.append(sum((index, index) in pairs or old == new for index, (old, new) in enumerate(digests)))
+        print(f"| {change} | {' | '.join(map(str, counts))} |", flush=True)
     print()
 
 
 def print_between(sets: Mapping[str, Mapping[Path, ImageFingerprint]], listed: bool) -> None:
-    """How many pairs of images of different sets are taken for copies."""
+    """Print how many pairs of images of different sets count as copies; list the files of the pairs if `listed`."""
     print("| sets | pairs | found |\n|---|---|---|")
     total = alarms = 0
     names: list[str] = []
-    looks = {name: pictures_of(found.values()) for name, found in sets.items()}
-    for one, other in itertools.combinations(sets, 2):
-        count = len(sets[one]) * len(sets[other])
-        same = set(looks[one].digests) & set(looks[other].digests)
-        found = set(near_images(looks[one], looks[other]))
-        files = list(sets[one]), list(sets[other])
-        names += [f"{files[0][left]} {files[1][right]}" for left, right in sorted(found)]
-        total, alarms = total + count, alarms + len(found)
-        both = f"{one} {len(sets[one]):,}, {other} {len(sets[other]):,}"
-        print(f"| {both} | {count:,} | {len(found)} near, {len(same)} exact |", flush=True)
+    pictures = {name: pictures_of(prints.values()) for name, prints in sets.items()}
+    for left, right in itertools.combinations(sets, 2):
+        count = len(sets[left]) * len(sets[right])
+        exact = set(pictures[left].digests) & set(pictures[right].digests)
+        near = set(near_images(pictures[left], pictures[right]))
+        left_files, right_files = list(sets[left]), list(sets[right])
+        names += [f"{left_files[i]} {right_files[j]}" for i, j in sorted(near)]
+        total, alarms = total + count, alarms + len(near)
+        both = f"{left} {len(sets[left]):,}, {right} {len(sets[right]):,}"
+        print(f"| {both} | {count:,} | {len(near)} near, {len(exact)} exact |", flush=True)
     print(f"| all | {total:,} | {alarms} near, {1e6 * alarms / total:.1f} per million |\n", flush=True)
     if listed:
         print("\n".join(names))
 
 
 def print_questions(folder: Path, count: int) -> None:
-    """How many questions in another case, spacing and punctuation are found."""
+    """Print how many questions are found after a change of case, spacing and punctuation."""
     blank, other = encode(Image.new("RGB", (64, 64), "white")), encode(drawing(0))
-    train = write(folder / "asked", "train", [blank] * count, long_question)
+    train = write(folder / "original", "train", [blank] * count, long_question)
     test = write(folder / "reworded", "test", [other] * count, lambda row: reworded(long_question(row)))
-    pairs = {(each.train.row, each.evaluation.row) for each in overlaps(train, test)}
+    pairs = {(overlap.train.row, overlap.evaluation.row) for overlap in overlaps(train, test)}
     print(f"Questions, other case, spacing and punctuation: {sum((i, i) in pairs for i in range(count))} of {count}\n")
 
 
 def print_unrelated(folder: Path, count: int) -> None:
-    """How many pairs are taken for copies, by kind of image; the other sets have too few different images for more."""
-    print("| rows of each side | pairs | alarms, near | alarms, exact |\n|---|---|---|---|")
+    """Print how many pairs of unrelated images count as copies, by kind of image.
+
+    Sets beside drawings and photographs have at most 500 images: they lack distinct images for more.
+    """
+    print("| rows per side | pairs | alarms, near | alarms, exact |\n|---|---|---|---|")
     few = min(count, 500)
     sets: dict[str, tuple[int, Iterable[bytes], Iterable[bytes]]] = {
         name: (
@@ -162,8 +160,8 @@ def print_unrelated(folder: Path, count: int) -> None:
 
 
 def print_time(folder: Path, count: int) -> None:
-    """Seconds for two sets."""
-    print("| what | wall s | CPU s | rows a second |\n|---|---|---|---|")
+    """Print the time for two sets of drawings, first without and then with cached fingerprints."""
+    print("| what | wall s | CPU s | rows per second |\n|---|---|---|---|")
     train = write(folder / "time", "train", encoded(map(drawing, range(FIRST, FIRST + count)), "PNG"), question)
     others = range(OTHERS, OTHERS + count)
     test = write(folder / "time", "test", encoded(map(drawing, others), "PNG"), lambda row: question(row + OTHERS))
@@ -177,13 +175,13 @@ def print_time(folder: Path, count: int) -> None:
 
 
 def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("folders", type=Path, nargs="*", help="folders of images, one set each")
-    parser.add_argument("--copies", type=int, default=200, help="copies of each kind of change, in each set")
-    parser.add_argument("--unrelated", type=int, default=1000, help="made-up rows of each side with nothing in common")
-    parser.add_argument("--rows", type=int, default=4000, help="made-up rows of each side whose comparison is timed")
-    parser.add_argument("--list", action="store_true", help="name the files of all pairs found between sets")
+    """Print all tables."""
+    parser = argparse.ArgumentParser(description="Recall, false alarms and time of the leakage search.")
+    parser.add_argument("folders", type=Path, nargs="*", help="folders of images, a set per folder")
+    parser.add_argument("--copies", type=int, default=200, help="altered copies per change and set (%(default)s)")
+    parser.add_argument("--unrelated", type=int, default=1000, help="unrelated generated rows per side (%(default)s)")
+    parser.add_argument("--rows", type=int, default=4000, help="generated rows per side to time (%(default)s)")
+    parser.add_argument("--list", action="store_true", help="list the files of all pairs found between sets")
     arguments = parser.parse_args()
     if arguments.folders:
         sets = read_sets(arguments.folders)

@@ -1,17 +1,17 @@
-"""Run a command that trains; say which of its processes grow from step to step, in memory, open files or shared memory.
+"""Run a training command and report which of its processes leak memory, open files, threads or shared memory.
 
     .venv/bin/python benchmarks/memory_leaks.py -- \
         make train ARGS="--verbose trainer.total_training_steps=200 trainer.test_freq=-1"
 
-Whenever veRL's console logger prints the metrics of a step, every process of the command's tree is looked at; without
---verbose they are in the run's log alone. Memory is the anonymous and shared memory of a process, each page split among
-those who share it; pages of files, such as libraries, are left out, as their share changes with whatever else runs. Of
-/dev/shm everything counts that was made since the start, so that nothing else may use it meanwhile.
+Samples every process of the command's tree whenever veRL's console logger prints the metrics of a step; these go to the
+console only with --verbose. Memory is anonymous and shared memory, where each shared page is split among the processes
+that share it. File pages, such as libraries, are left out, because their share depends on unrelated programs. Every
+segment in /dev/shm created since the start counts, so no other program may use /dev/shm meanwhile.
 
-The first half of the steps is for allocators, caches and thread pools to fill. Over the second half the slope is the
-median of the slopes between all pairs of steps (Theil-Sen), which single steps do not move. What grows by more than its
-ALLOWANCE in 100 steps is said to grow; what was not there at the first and the last of these steps is not judged. The
-last line printed is JSON; the exit status is the command's, or 1 where something grows.
+The first half of the steps lets allocators, caches and thread pools fill up. Growth is the median slope between all
+pairs of steps in the second half (Theil-Sen), which is robust to outlying steps. A measure grows if its slope exceeds
+its ALLOWANCE per 100 steps; processes missing at the first or last of these steps are not judged. Prints a Markdown
+table and, as the last line, JSON. The exit status is the command's, or 1 if something grows.
 """
 
 import argparse
@@ -29,7 +29,7 @@ import psutil
 from benchmarks.observed_command import observed, steps_of
 
 SHARED_MEMORY = Path("/dev/shm")
-# By how much each measure may grow in 100 steps.
+# Growth of each measure that is allowed per 100 steps.
 ALLOWANCE = {
     "memory_mib": 8.0,
     "open_files": 1.0,
@@ -39,14 +39,14 @@ ALLOWANCE = {
     "all_mib": 24.0,
 }
 
-# A measure by its name.
+# Value by measure.
 Sample = dict[str, float]
-# All samples: what was looked at -> step -> sample.
+# Sample by process, "all" or "/dev/shm", and by step.
 Samples = dict[str, dict[int, Sample]]
 
 
 def name_of(process: psutil.Process) -> str:
-    """What a process is, with its id: Ray's actors by their class, Python programs by their module."""
+    """Name a process, with its id: the class of a Ray actor, the module of a Python program, or its executable."""
     command = process.cmdline()
     if actor := re.match(r"ray::(\w+)", command[0]):
         name = actor[1]
@@ -58,7 +58,7 @@ def name_of(process: psutil.Process) -> str:
 
 
 def sample_process(process: psutil.Process) -> Sample:
-    """Look at a process: its memory, open files, threads, and the segments of shared memory that it maps."""
+    """Measure a process: memory in MiB, open files, threads, and segments of shared memory that it maps."""
     rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
     maps = Path(f"/proc/{process.pid}/maps").read_text()
     return {
@@ -70,32 +70,32 @@ def sample_process(process: psutil.Process) -> Sample:
 
 
 def sample_tree(root: psutil.Process) -> dict[str, Sample]:
-    """Look at a process and its descendants; those that end meanwhile are left out."""
-    found = {}
+    """Measure a process and its descendants, except those that end meanwhile."""
+    samples = {}
     for process in [root, *root.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError, ProcessLookupError, IndexError):
-            found[name_of(process)] = sample_process(process)
-    return found | {"all": {"all_mib": sum(sample["memory_mib"] for sample in found.values())}}
+            samples[name_of(process)] = sample_process(process)
+    return samples | {"all": {"all_mib": sum(sample["memory_mib"] for sample in samples.values())}}
 
 
 def segments() -> dict[Path, int]:
-    """The bytes of every segment of shared memory that has a name."""
-    found = {}
+    """The bytes of every named segment of shared memory."""
+    sizes = {}
     for segment in SHARED_MEMORY.iterdir():
         with suppress(FileNotFoundError):
-            found[segment] = segment.stat().st_size
-    return found
+            sizes[segment] = segment.stat().st_size
+    return sizes
 
 
 def slope(values: Mapping[int, float]) -> float:
-    """The median of the slopes between all pairs of steps, over 100 steps."""
+    """The median slope between all pairs of steps, per 100 steps."""
     return statistics.median(
         100 * (values[later] - values[earlier]) / (later - earlier) for earlier, later in combinations(values, 2)
     )
 
 
 def judge(samples: Samples) -> dict[str, dict[str, dict[str, float | bool]]]:
-    """Values, slope and verdict of every measure of whatever lived through the second half of the steps."""
+    """Values, slope and verdict by process and measure, for processes present at both ends of the second half."""
     steps = sorted(samples["all"])
     shown, second_half = (steps[len(steps) // 10], steps[len(steps) // 2], steps[-1]), steps[len(steps) // 2 :]
     result: dict[str, dict[str, dict[str, float | bool]]] = {}
@@ -105,15 +105,15 @@ def judge(samples: Samples) -> dict[str, dict[str, dict[str, float | bool]]]:
             continue
         result[name] = {}
         for measure in by_step[judged[0]]:
-            grown = slope({step: by_step[step][measure] for step in judged})
+            growth = slope({step: by_step[step][measure] for step in judged})
             values = {f"step_{step}": round(by_step[step][measure], 1) for step in shown if step in by_step}
-            verdict = {"per_100_steps": round(grown, 2), "grows": grown > ALLOWANCE[measure]}
+            verdict = {"per_100_steps": round(growth, 2), "grows": growth > ALLOWANCE[measure]}
             result[name][measure] = {**values, **verdict}
     return result
 
 
 def render(judged: Mapping[str, Mapping[str, Mapping[str, float | bool]]]) -> str:
-    """A table in Markdown, one row for each measure."""
+    """Format the measures as a Markdown table."""
     columns = [column for column in judged["all"]["all_mib"] if column != "grows"]
     lines = [f"| what | measure | {' | '.join(columns)} | verdict |", f"{'|---' * (len(columns) + 3)}|"]
     for name, measures in judged.items():
@@ -125,8 +125,8 @@ def render(judged: Mapping[str, Mapping[str, Mapping[str, float | bool]]]) -> st
 
 def main() -> None:
     """Run the command after `--` and print the table and the verdicts."""
-    parser = argparse.ArgumentParser(description="Say which processes of a command that trains grow.")
-    parser.add_argument("--samples", type=Path, help="file for all samples as JSON")
+    parser = argparse.ArgumentParser(description="Report which processes of a training command leak.")
+    parser.add_argument("--samples", type=Path, help="JSON file for all samples")
     parser.add_argument("command", nargs="+", help="the command, after --")
     arguments = parser.parse_args()
     before = segments()
@@ -134,17 +134,22 @@ def main() -> None:
     with observed(arguments.command) as command:
         root = psutil.Process(command.pid)
         for step in steps_of(command):
-            made = {segment: size for segment, size in segments().items() if segment not in before}
-            shared = {"segments": len(made), "segments_mib": sum(made.values()) / 2**20}
+            added = [size for segment, size in segments().items() if segment not in before]
+            shared = {"segments": len(added), "segments_mib": sum(added) / 2**20}
             for name, sample in (sample_tree(root) | {"/dev/shm": shared}).items():
                 samples.setdefault(name, {})[step] = sample
         status = command.wait()
     if arguments.samples:
         arguments.samples.write_text(json.dumps(samples))
     if len(samples.get("all", {})) < 4:
-        sys.exit(f"fewer than 4 steps were seen in what the console logger prints; the command ended with {status}")
+        sys.exit(f"fewer than 4 steps in the command's output (status {status}): train longer, with --verbose")
     judged = judge(samples)
-    grows = [f"{name}: {measure}" for name, kinds in judged.items() for measure, it in kinds.items() if it["grows"]]
+    grows = [
+        f"{name}: {measure}"
+        for name, measures in judged.items()
+        for measure, values in measures.items()
+        if values["grows"]
+    ]
     print(render(judged))
     print("flat" if not grows else f"growing: {', '.join(grows)}")
     print(json.dumps({"status": status, "grows": grows, "all": judged.get("all"), "/dev/shm": judged.get("/dev/shm")}))

@@ -1,4 +1,4 @@
-"""Runs a command whose processes a benchmark looks at, and ends it together with the benchmark."""
+"""Runs a command whose processes a benchmark samples, and ends it together with the benchmark."""
 
 import re
 import signal
@@ -13,10 +13,10 @@ STEP = re.compile(rb"(?<!_)step:(\d+) - ")
 
 @contextmanager
 def observed(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a command, and yield it; what it prints, errors included, is its `stdout`.
+    """Start a command and yield it; its `stdout` has standard output and standard error.
 
-    If the block fails, is interrupted or this process gets SIGTERM, the command gets SIGTERM and is waited for: a run
-    of `mmupt train` then ends its Ray processes.
+    If the block raises or is interrupted, or this process gets SIGTERM, terminate the command and wait for it, so that
+    `mmupt train` ends its Ray processes.
     """
     handler = signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
     try:
@@ -31,7 +31,7 @@ def observed(command: Sequence[str], environment: Mapping[str, str] | None = Non
 
 
 def steps_of(command: subprocess.Popen[bytes]) -> Iterator[int]:
-    """Print what an observed command prints, and yield each step whose metrics are among it."""
+    """Print the output of an observed command, and yield each step whose metrics appear in it."""
     assert command.stdout is not None
     for line in command.stdout:
         sys.stdout.buffer.write(line)

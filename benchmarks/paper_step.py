@@ -1,26 +1,25 @@
-"""One step of the paper's size, 512 prompts x 10 responses with images of 1 megapixel, with a stand-in for the model.
+"""Cost of a step of the paper's size: 512 prompts x 10 responses, images of 1 megapixel, stand-ins for the model.
 
     .venv/bin/python benchmarks/paper_step.py [--prompts 64 512] [--workers 1 8] [--plain 16] \
         [--replicas 32] [--ranks 2]
 
-The run is `mmupt train` with the batch, limits and update of `base.yaml`: its rows, agent loop
-workers, load balancer, reward workers, transfer queue, replay buffer, trainer, actor and reference ranks, checkpoint.
-Stand-ins (`benchmarks/stand_ins.py`) are vLLM, which answers with made-up responses, and the forward pass of the ranks,
-which read all that it would take and return made-up log-probabilities. Each size is a run of its own, of two steps; the
-first warms up, and the figures are of the second.
+Runs `mmupt train` with the batch, limits and update of `base.yaml` and all its processes: agent loop workers, load
+balancer, reward workers, transfer queue, replay buffer, trainer, actor and reference ranks. Stand-ins
+(`benchmarks/stand_ins.py`) replace vLLM, with made-up responses, and the forward pass of the ranks, which read all its
+inputs and return made-up log-probabilities. Each size is a separate run of two steps: the first warms up, the second is
+measured.
 
-seconds     of the step and of its phases; those of generation hold the stand-in's waiting (`--seconds-per-token`)
+seconds     of the step and of its phases; generation includes the waiting of the stand-in (`--seconds-per-token`)
 CPU         of every kind of process during the step, and per response
-peak        the most anonymous and shared memory that one process of the kind has at any moment of the run, in GiB, each
-            shared page split among those who share it
-sent        what the processes of a kind send through the transfer queue during the step: rows and features from agent
-            loop workers, answers to all reads from the storage
+peak        peak anonymous and shared memory of a process of the kind during the run, in GiB (each shared page is split
+            among the processes that share it)
+sent        MB that all processes of the kind send through the transfer queue during the step: rows and features from
+            agent loop workers, replies to all reads from the storage
 vote        seconds of all votes of the step, and their share of a step of ten minutes
 
-`--plain` adds a run of plain veRL of so many prompts, by the changes that `benchmarks/step_cost.py` lists, and one of
-ours beside it. `--replicas` adds two runs of so many prompts with vLLM itself, the tiny model, smaller images and short
-responses on two replicas: the responses of a group on one of them, and on any. `--smallest` is the smallest run with
-stand-ins.
+`--plain N` adds a run of plain veRL with N prompts (the changes that `benchmarks/step_cost.py` lists) and one of ours.
+`--replicas N` adds two runs with N prompts on two replicas of vLLM itself, with the tiny model, smaller images and
+short responses: all responses of a group on one replica, and on any. `--smallest` runs the smallest size, once.
 """
 
 import argparse
@@ -102,9 +101,9 @@ class Size:
 
 @dataclass
 class Usage:
-    """What was seen of one process: what it is, CPU seconds and bytes sent at the end of each step, peak MiB."""
+    """Samples of one process: its names, CPU seconds and bytes sent at the end of each step, peak memory in MiB."""
 
-    # A process of Ray is called IDLE while it imports what its actor needs, which may be longer than the steps.
+    # Ray calls a process IDLE while it imports what its actor needs, which may take longer than the steps.
     kinds: Counter[str] = field(default_factory=Counter)
     cpu: dict[int, float] = field(default_factory=dict)
     sent: dict[int, int] = field(default_factory=dict)
@@ -112,7 +111,7 @@ class Usage:
 
     @property
     def kind(self) -> str:
-        """The name that the process had most of the time, of those that say what it is."""
+        """The most frequent name of the process beside IDLE."""
         named = Counter({kind: count for kind, count in self.kinds.items() if kind != "IDLE"})
         return (named or self.kinds).most_common(1)[0][0]
 
@@ -128,7 +127,7 @@ class Observer(threading.Thread):
         self.usage: dict[int, Usage] = defaultdict(Usage)
 
     def run(self) -> None:
-        """Note the memory of all processes."""
+        """Record the names and peak memory of all processes."""
         while not self._stopped.wait(SECONDS_BETWEEN_SAMPLES):
             for process in self._processes():
                 with suppress(psutil.Error, OSError, IndexError):
@@ -137,7 +136,7 @@ class Observer(threading.Thread):
                     usage.peak = max(usage.peak, sample_process(process)["memory_mib"])
 
     def end_step(self, step: int) -> None:
-        """Note the CPU time of all processes and what they have sent."""
+        """Record the CPU time of all processes and the bytes that they have sent so far."""
         for process in self._processes():
             with suppress(psutil.Error, OSError, IndexError):
                 usage, times = self.usage[process.pid], process.cpu_times()
@@ -156,12 +155,12 @@ class Observer(threading.Thread):
 
 
 def make_rows(folder: Path, size: Size) -> Path:
-    """Write a data set with one image of its own for each prompt."""
+    """Write a data set with a different image for each prompt."""
     pictures = [photo(seed).resize((size.side, size.side)) for seed in range(8)]
 
     def rows(first: int, count: int) -> Iterator[Row]:
         for number in range(first, first + count):
-            # No two rows have the same image, however many there are: the run would refuse them as leakage.
+            # All images differ: the run would refuse equal ones as leakage.
             shift = (2 * number, 2 * (2 * number // size.side))
             pixels = np.roll(np.asarray(pictures[number % len(pictures)]), shift, axis=(0, 1))
             group = draw_group(number, size.responses)
@@ -172,7 +171,7 @@ def make_rows(folder: Path, size: Size) -> Path:
                 question=question(number),
                 images=(encode(Image.fromarray(pixels), "JPEG"),),
                 question_type="made_up",
-                # Any text is a ground truth that no response gives.
+                # A group without a correct answer gets a ground truth that matches no response.
                 answer=next(iter(right), "none of them"),
                 choices=group.choices,
             )
@@ -187,7 +186,7 @@ def overrides_of(size: Size, folder: Path, rows: Path, model: Path) -> list[str]
     settings: dict[str, Any] = {
         "mmupt.run_folder": str(folder / "run"),
         "mmupt.evaluation_files": None,
-        # As on GPUs; stand-ins are put in place while a process imports what they replace.
+        # As on GPUs. Stand-ins also need it: they replace parts of modules as a process imports them.
         "mmupt.fork_workers": False,
         "mmupt.leakage.images": "exact",
         "data.train_files": files[0],
@@ -249,34 +248,35 @@ def run(size: Size) -> dict[str, Any]:
             assert command.stdout is not None
             for line in command.stdout:
                 lines.append(line.decode(errors="replace").rstrip())
-                if found := STEP.search(line):
-                    observer.end_step(int(found[1]))
+                if match := STEP.search(line):
+                    observer.end_step(int(match[1]))
                     metrics = {key: float(value) for key, value in METRIC.findall(lines[-1])}
             status = command.wait()
         observer.stop()
         if status:
-            sys.exit("\n".join([*lines[-80:], f"error: {size.name} ended with status {status}"]))
+            sys.exit("\n".join([*lines[-80:], f"error: {size.name} ended with status {status}; see its output above"]))
         return figures(size, metrics, observer.usage)
 
 
 def figures(size: Size, metrics: dict[str, float], usage: dict[int, Usage]) -> dict[str, Any]:
-    """The figures of a run from the metrics of its last step and what was seen of its processes."""
+    """The figures of a run, from the metrics of its last step and the usage by process id."""
     kinds: dict[str, list[Usage]] = defaultdict(list)
-    for one in usage.values():
-        if one.kinds:
-            kinds[one.kind].append(one)
+    for process in usage.values():
+        if process.kinds:
+            kinds[process.kind].append(process)
     responses = size.prompts * size.responses
+    last, before = STEPS, STEPS - 1
     processes = {
         kind: {
-            "processes": len(seen),
-            "CPU s": round(sum(one.cpu.get(STEPS, 0.0) - one.cpu.get(STEPS - 1, 0.0) for one in seen), 1),
-            "peak GiB": round(max(one.peak for one in seen) / 1024, 2),
-            "sent MB": round(sum(one.sent.get(STEPS, 0) - one.sent.get(STEPS - 1, 0) for one in seen) / 1e6, 1),
+            "processes": len(members),
+            "CPU s": round(sum(member.cpu.get(last, 0.0) - member.cpu.get(before, 0.0) for member in members), 1),
+            "peak GiB": round(max(member.peak for member in members) / 1024, 2),
+            "sent MB": round(sum(member.sent.get(last, 0) - member.sent.get(before, 0) for member in members) / 1e6, 1),
         }
-        for kind, seen in kinds.items()
+        for kind, members in kinds.items()
     }
-    for of_kind in processes.values():
-        of_kind["CPU ms per response"] = round(1000 * of_kind["CPU s"] / responses, 2)
+    for values in processes.values():
+        values["CPU ms per response"] = round(1000 * values["CPU s"] / responses, 2)
     vote = metrics.get(SCORING_SECONDS)
     return {
         "responses": responses,
@@ -290,7 +290,7 @@ def figures(size: Size, metrics: dict[str, float], usage: dict[int, Usage]) -> d
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
-    """The figures as tables in Markdown: one of the steps, one per measure of the processes."""
+    """Format the figures as Markdown tables: one for the step, one per measure of the processes."""
     names = list(results)
     lines = [f"| | {' | '.join(names)} |", f"|---{'|---' * len(names)}|"]
     for phase in PHASES:
@@ -298,7 +298,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         lines.append(f"| {phase}, s | {' | '.join(cells)} |")
     votes = [results[name]["vote s"] for name in names]
     lines.append(f"| vote, s | {' | '.join('' if vote is None else str(round(vote, 2)) for vote in votes)} |")
-    kinds = list(dict.fromkeys(kind for one in results.values() for kind in one["processes"]))
+    kinds = list(dict.fromkeys(kind for figures in results.values() for kind in figures["processes"]))
     for measure, smallest in (("CPU ms per response", 0.05), ("peak GiB", 0.3), ("sent MB", 1.0)):
         lines += ["", f"| {measure} | {' | '.join(names)} |", f"|---{'|---' * len(names)}|"]
         for kind in kinds:
@@ -324,20 +324,20 @@ def sizes_of(arguments: argparse.Namespace) -> Sequence[Size]:
 
 def main() -> None:
     """Run all sizes and print their tables and, as the last line, all figures as JSON."""
-    parser = argparse.ArgumentParser(description="A step of the paper's size with a stand-in for the model.")
-    parser.add_argument("--prompts", type=int, nargs="*", default=[64, 512], help="prompts of a step")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 8], help="agent loop and reward workers, each")
-    parser.add_argument("--plain", type=int, help="prompts of a run of plain veRL, and of one of ours beside it")
-    parser.add_argument("--replicas", type=int, help="prompts of two runs with vLLM itself, on two replicas")
-    parser.add_argument("--ranks", type=int, default=2, help="of the actor, each with a replica of the stand-in")
-    parser.add_argument("--seconds-per-token", type=float, default=0.01, help="of the stand-in for vLLM")
-    parser.add_argument("--smallest", action="store_true", help="run the smallest size of all parts, once")
+    parser = argparse.ArgumentParser(description="Cost of a step of the paper's size, with stand-ins for the model.")
+    parser.add_argument("--prompts", type=int, nargs="*", default=[64, 512], help="prompts per step, a run per value")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 8], help="agent loop workers and reward workers")
+    parser.add_argument("--plain", type=int, help="prompts of an added run of plain veRL, and of one of ours")
+    parser.add_argument("--replicas", type=int, help="prompts of two added runs on two replicas of vLLM itself")
+    parser.add_argument("--ranks", type=int, default=2, help="actor ranks, each with a replica of the stand-in")
+    parser.add_argument("--seconds-per-token", type=float, default=0.01, help="speed of the stand-in for vLLM")
+    parser.add_argument("--smallest", action="store_true", help="run the smallest size alone")
     results: dict[str, dict[str, Any]] = {}
     for size in sizes_of(parser.parse_args()):
         start = time.monotonic()
         results[size.name] = run(size)
-        figures_of_size = json.dumps(results[size.name])
-        print(f"{size.name}: {time.monotonic() - start:.0f} s, {figures_of_size}", file=sys.stderr, flush=True)
+        seconds = time.monotonic() - start
+        print(f"{size.name}: {seconds:.0f} s, {json.dumps(results[size.name])}", file=sys.stderr, flush=True)
     print(table(results))
     print(json.dumps(results))
 

@@ -1,8 +1,8 @@
-"""Run a command; print its wall-clock time and the peak memory of it and all its descendants together.
+"""Run a command; print its wall-clock time and the peak memory of all its processes together.
 
     .venv/bin/python benchmarks/peak_memory.py make train
 
-Memory is the sum of PSS (each shared page is counted once, split among those who share it), sampled every two seconds.
+Memory is the sum of PSS (each shared page is split among the processes that share it), sampled every two seconds.
 The last line printed is JSON.
 """
 
@@ -19,7 +19,7 @@ SECONDS_BETWEEN_SAMPLES = 2.0
 
 
 def tree_pss(root: psutil.Process) -> int:
-    """Return the bytes of PSS of a process and its descendants; those that end meanwhile count as nothing."""
+    """Return the PSS of a process and its descendants in bytes, without processes that end meanwhile."""
     total = 0
     with suppress(psutil.NoSuchProcess):
         for process in [root, *root.children(recursive=True)]:
@@ -29,7 +29,7 @@ def tree_pss(root: psutil.Process) -> int:
 
 
 def main() -> None:
-    """Run the command of the command line and exit with its status."""
+    """Run the given command, print its figures and exit with its status."""
     start = time.monotonic()
     command = subprocess.Popen(sys.argv[1:])
     root, peak, ended = psutil.Process(command.pid), [0], threading.Event()

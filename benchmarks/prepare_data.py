@@ -2,15 +2,15 @@
 
     .venv/bin/python benchmarks/prepare_data.py [--rows 20000] [--side 512]
 
-Makes a source in the form of the hub's (JPEG images, each different, in parquet files), once, and then, each in a
-process of its own that starts without a cache:
+Writes a source data set in the hub's layout (distinct JPEG images in parquet files), then prepares it twice, each time
+in a new process without a cache:
 
-    ours           `mmupt_data.hub`: every check, duplicates, both files, the manifest
-    datasets.map   `load_dataset`, `.map` with the same checks of the same rows by as many processes as we have threads,
-                   `.filter`, `.to_parquet`: the usual script
+    ours           `mmupt_data.hub`: all checks, duplicates, both files, the manifest
+    datasets.map   the usual script: `load_dataset`, `.map` with the same row checks in as many processes as ours has
+                   threads, `.filter`, `.to_parquet`
 
-Memory is the peak of what the processes of a command use together, each page split among those who share it, looked at
-ten times a second. Prints a Markdown table with the ratio.
+Memory is the peak PSS of all processes of a command together (each shared page is split among the processes that share
+it), sampled ten times per second. Prints a Markdown table with the ratio.
 """
 
 import argparse
@@ -30,7 +30,7 @@ ROWS_PER_FILE = 2_000
 
 
 def write_source(folder: Path, rows: int, side: int) -> None:
-    """A training set of the columns images, problem, answer."""
+    """Write a training set with the columns images, problem and answer."""
     import numpy
     from datasets import Dataset, Features, List, Value
     from datasets import Image as ImageFeature
@@ -52,14 +52,14 @@ def write_source(folder: Path, rows: int, side: int) -> None:
 
 
 def ours(source: Path, target: Path, workers: int) -> None:
-    """By `mmupt_data.hub`."""
+    """Prepare with `mmupt_data.hub`."""
     from mmupt.datasets import data_set
 
     data_set("mmr1").prepare(target, str(source), workers=workers)
 
 
 def plain(source: Path, target: Path, workers: int) -> None:
-    """By `datasets.map`."""
+    """Prepare with `datasets.map`."""
     from datasets import Image, List, load_dataset
 
     from mmupt_data.row_problems import problems_of
@@ -77,25 +77,25 @@ def plain(source: Path, target: Path, workers: int) -> None:
 
 
 def peak_memory(process: subprocess.Popen) -> float:
-    """Wait for a process and return the most memory that it and its children had together, in GiB."""
-    most = 0
+    """Wait for a process to end and return the peak PSS of it and its descendants together, in GiB."""
+    peak = 0
     root = psutil.Process(process.pid)
     while process.poll() is None:
         total = 0
         with suppress(psutil.Error):
-            for one in [root, *root.children(recursive=True)]:
+            for member in [root, *root.children(recursive=True)]:
                 with suppress(psutil.Error):
-                    total += one.memory_full_info().pss
-        most = max(most, total)
+                    total += member.memory_full_info().pss
+        peak = max(peak, total)
         time.sleep(0.1)
-    return most / 2**30
+    return peak / 2**30
 
 
 def main() -> None:
-    """Make the source and measure both."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--rows", type=int, default=20_000, help="images of the source")
-    parser.add_argument("--side", type=int, default=512, help="their width and height in px")
+    """Write the source, measure both and print the table."""
+    parser = argparse.ArgumentParser(description="Speed and memory of preparing data, against `datasets.map`.")
+    parser.add_argument("--rows", type=int, default=20_000, help="rows of the source, one image each (%(default)s)")
+    parser.add_argument("--side", type=int, default=512, help="width and height of an image in px (%(default)s)")
     parser.add_argument("--run", choices=("ours", "plain", "source"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -117,15 +117,15 @@ def main() -> None:
             with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
                 memory = peak_memory(process)
             if process.returncode:
-                sys.exit(f"{run} ended with {process.returncode}")
+                sys.exit(f"error: the run {run!r} ended with status {process.returncode}; its errors are above")
             results[run] = (time.perf_counter() - start, memory)
         size = sum(file.stat().st_size for file in (Path(folder) / "source").iterdir()) / 2**30
     print(f"\n{arguments.rows} images of {arguments.side} x {arguments.side} px, {size:.2f} GiB, {workers} cores\n")
-    print("| | seconds | images a second | peak memory, GiB |\n|---|---|---|---|")
+    print("| | seconds | images per second | peak memory, GiB |\n|---|---|---|---|")
     for name, run in (("ours", "ours"), ("datasets.map", "plain")):
         seconds, memory = results[run]
         print(f"| {name} | {seconds:.0f} | {arguments.rows / seconds:.0f} | {memory:.2f} |")
-    print(f"\nratio of images a second: {results['plain'][0] / results['ours'][0]:.2f}")
+    print(f"\nratio of images per second: {results['plain'][0] / results['ours'][0]:.2f}")
     print(json.dumps({name: {"seconds": s, "peak_gib": m} for name, (s, m) in results.items()}))
 
 

@@ -1,12 +1,11 @@
-"""Run a command that trains; print the CPU seconds of each process until the first step has ended, and per step.
+"""Run a training command; print the CPU seconds of each process until the end of the first step, and per step.
 
     .venv/bin/python benchmarks/process_cost.py -- \
         make train ARGS="--verbose trainer.total_training_steps=8 trainer.test_freq=-1"
 
-CPU time hardly depends on what else the machine does, as the time on the clock does. Whenever veRL's console logger
-prints the metrics of a step, every process of the command's tree is looked at; without --verbose they are in the run's
-log alone. What a process has spent on children that have ended counts as its own. Prints Markdown; the exit status is
-the command's.
+Unlike wall-clock time, CPU time hardly depends on other work of the machine. Samples every process of the command's
+tree whenever veRL's console logger prints the metrics of a step; these go to the console only with --verbose. A process
+includes its finished children. Prints a Markdown table; the exit status is the command's.
 """
 
 import argparse
@@ -21,19 +20,19 @@ from benchmarks.observed_command import observed, steps_of
 
 
 def cpu_seconds(root: psutil.Process) -> Counter[str]:
-    """The CPU seconds of a process and its descendants so far, by name; those of one name are added up."""
-    found: Counter[str] = Counter()
+    """The CPU seconds of a process and its descendants so far, summed by process name."""
+    seconds: Counter[str] = Counter()
     for process in [root, *root.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied, IndexError):
             times = process.cpu_times()
             name, _, _ = name_of(process).rpartition(" ")
-            found[name] += times.user + times.system + times.children_user + times.children_system
-    return found
+            seconds[name] += times.user + times.system + times.children_user + times.children_system
+    return seconds
 
 
 def main() -> None:
     """Run the command after `--` and print the table."""
-    parser = argparse.ArgumentParser(description="CPU seconds of each process of a command that trains.")
+    parser = argparse.ArgumentParser(description="CPU seconds of each process of a training command.")
     parser.add_argument("command", nargs="+", help="the command, after --")
     at_step: dict[int, Counter[str]] = {}
     with observed(parser.parse_args().command) as command:
@@ -42,7 +41,7 @@ def main() -> None:
             at_step[step] = cpu_seconds(root)
         status = command.wait()
     if len(at_step) < 2:
-        sys.exit(f"fewer than 2 steps were seen in what the console logger prints; the command ended with {status}")
+        sys.exit(f"fewer than 2 steps in the command's output (status {status}): train longer, with --verbose")
     first, last = min(at_step), max(at_step)
     start, end = at_step[first], at_step[last]
     print("| process | CPU s until the first step has ended | CPU s per step |\n|---|---|---|")

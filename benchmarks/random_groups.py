@@ -1,8 +1,7 @@
-"""Made-up pictures and questions, and the changes that hide a copy, for measuring and testing what finds copies.
+"""Random pictures and questions, and alterations of them, to measure and test the leakage search.
 
-Line drawings of geometry, black on white with letters and numbers, as those of GeoQA and Geometry3K; pictures with the
-smooth colours, edges and noise of photographs; questions from templates. Everything is a function of a seed. What
-compares them is not here.
+Line drawings of geometry (black on white with letters and numbers, like GeoQA's and Geometry3K's), pictures with the
+smooth colours, edges and noise of photographs, and questions from templates. Everything is a function of a seed.
 """
 
 import io
@@ -15,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 Change = Callable[[Image.Image], Image.Image]
 
-# Of geometry in words: long enough to tell one from the other, with other points and numbers each time.
+# Templates long enough to identify a question by its text; points and numbers vary.
 LONG = (
     "As shown in the figure, in triangle {p} the angle at {q} is {a} degrees and side {r} is {b}. What is its area?",
     "A ladder of {a} m leans on a wall and its foot is {b} m away from it. Which height does it reach?",
@@ -39,12 +38,12 @@ SHORT = (
 
 
 def long_question(seed: int) -> str:
-    """A question that hardly anything else is, of 18 words and more."""
+    """A distinctive question of at least 18 words."""
     return _filled(LONG, Random(f"long/{seed}"))
 
 
 def question(seed: int) -> str:
-    """A question as sets of geometry have it: one in three is short, and asked of many images."""
+    """A question as in geometry data sets: one in three is short and fits many images."""
     random = Random(f"question/{seed}")
     return _filled(SHORT, random) if random.random() < 1 / 3 else long_question(seed)
 
@@ -56,12 +55,12 @@ def _filled(templates: tuple[str, ...], random: Random) -> str:
 
 
 def reworded(text: str) -> str:
-    """The question in another case, spacing and punctuation."""
+    """Change case, spacing and punctuation of a question."""
     return "  " + text.upper().replace(" ", " \n ").replace(",", "").replace("?", " ?")
 
 
 def drawing(seed: int) -> Image.Image:
-    """A geometry drawing, RGB, 200 to 600 px a side: a polygon or a circle, lines in it, letters at the points."""
+    """An RGB drawing with sides of 200 to 600 px: a polygon or circle with lines in it and letters at its points."""
     random = Random(f"drawing/{seed}")
     width, height = random.randint(200, 600), random.randint(200, 600)
     image = Image.new("RGB", (width, height), "white")
@@ -98,7 +97,7 @@ def drawing(seed: int) -> Image.Image:
 
 
 def relabelled(seed: int) -> Image.Image:
-    """The drawing of that seed with one number more, somewhere in it."""
+    """The drawing of a seed with one more number, at a random place."""
     image, random = drawing(seed), Random(f"label/{seed}")
     place = (random.uniform(0.2, 0.7) * image.width, random.uniform(0.2, 0.7) * image.height)
     ImageDraw.Draw(image).text(place, str(random.randint(2, 90)), "black", ImageFont.load_default(20))
@@ -106,7 +105,7 @@ def relabelled(seed: int) -> Image.Image:
 
 
 def photo(seed: int) -> Image.Image:
-    """A picture like a photograph, RGB, 200 to 600 px a side: smooth noise of three scales, a few areas, fine noise."""
+    """An RGB picture like a photograph, with sides of 200 to 600 px: noise at three scales, a few areas, fine noise."""
     generator = np.random.default_rng(seed)
     width, height = (int(side) for side in generator.integers(200, 600, 2))
     pixels = np.zeros((height, width, 3))
@@ -124,24 +123,24 @@ def photo(seed: int) -> Image.Image:
 
 
 def encode(image: Image.Image, format: str = "PNG", quality: int = 90) -> bytes:
-    """The bytes of the picture's file."""
+    """Encode a picture as a file."""
     buffer = io.BytesIO()
     image.save(buffer, format, quality=quality)
     return buffer.getvalue()
 
 
 def recompressed(image: Image.Image, quality: int = 50) -> Image.Image:
-    """What is left after a JPEG of that quality."""
+    """Encode as JPEG and decode again."""
     return Image.open(io.BytesIO(encode(image, "JPEG", quality))).convert("RGB")
 
 
 def resized(image: Image.Image, factor: float) -> Image.Image:
-    """The picture at another size."""
+    """Scale both sides by a factor."""
     return image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
 
 
 def cropped(image: Image.Image, left: float = 0, top: float = 0, right: float = 0, bottom: float = 0) -> Image.Image:
-    """The picture without these shares of its width and height."""
+    """Cut these shares of width and height off the edges."""
     width, height = image.size
     return image.crop(
         (round(left * width), round(top * height), round((1 - right) * width), round((1 - bottom) * height))
@@ -149,17 +148,17 @@ def cropped(image: Image.Image, left: float = 0, top: float = 0, right: float = 
 
 
 def trimmed(image: Image.Image) -> Image.Image:
-    """The picture without margins: all rows and columns outside of what is darker than near white."""
+    """Cut off near-white margins."""
     return image.crop(ImageOps.invert(image.convert("L")).point(lambda value: 255 * (value > 16)).getbbox())
 
 
 def padded(image: Image.Image, share: float = 0.1, color: str | tuple[int, int, int] = "white") -> Image.Image:
-    """The picture with a margin all around, of this share of its width and height."""
+    """Add a margin on all sides: a share of the width and height."""
     return ImageOps.expand(image, (round(share * image.width), round(share * image.height)), color)
 
 
 def squared(image: Image.Image) -> Image.Image:
-    """The picture in the middle of a white square."""
+    """Centre the picture on a white square."""
     return ImageOps.pad(image, (max(image.size),) * 2, color="white")
 
 
@@ -169,7 +168,7 @@ def captioned(
     top: bool = False,
     colors: tuple[str, str] = ("white", "black"),
 ) -> Image.Image:
-    """The picture with a strip of text below or above it; `colors` of the strip and of the text."""
+    """Add a strip of text below or above; `colors` are those of strip and text."""
     strip = max(14, round(0.12 * image.height))
     result = Image.new("RGB", (image.width, image.height + strip), colors[0])
     result.paste(image, (0, strip if top else 0))
@@ -179,11 +178,11 @@ def captioned(
 
 
 def turned(image: Image.Image, degrees: float) -> Image.Image:
-    """The picture turned counterclockwise in a frame that stays."""
+    """Rotate counterclockwise; the frame keeps its size."""
     return image.rotate(degrees, Image.Resampling.BICUBIC, fillcolor="white")
 
 
-# The changes that a copy must be found through.
+# Changes after which a copy must still be found.
 CHANGES: dict[str, Change] = {
     "half size": lambda image: resized(image, 0.5),
     "1.7 times the size": lambda image: resized(image, 1.7),
@@ -210,7 +209,7 @@ CHANGES: dict[str, Change] = {
     "caption below": captioned,
     "title above": lambda image: captioned(image, top=True),
 }
-# Changes that a copy may well be missed through.
+# Changes after which a copy may be missed.
 MISSED: dict[str, Change] = {
     "10 % cropped, all around": lambda image: cropped(image, 0.1, 0.1, 0.1, 0.1),
     "mirrored": ImageOps.mirror,

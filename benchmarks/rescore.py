@@ -1,17 +1,17 @@
-r"""Scoring again 10,000 responses that lie there, on one core, and how long a naive grader takes for them.
+r"""Time to score 10,000 saved responses on one core, against a naive grader.
 
     .venv/bin/python benchmarks/rescore.py [--questions 1000] [--repeats 5] [--seed 0]
 
-Makes up a benchmark in the form of MathVista testmini (1,000 questions: options, whole numbers, decimals, texts) and 10
-responses to each, greedy and sampled, of about 1,500 characters with the answer in a box at the end; one in twenty has
-no answer, one in five is LaTeX. Every repeat is three fresh processes, one after the other:
+Generates a benchmark like MathVista testmini (1,000 questions: options, integers, decimals, texts) and 10 responses per
+question, greedy and sampled, of about 1,500 characters with a boxed answer at the end; one in twenty has no answer, one
+in five is LaTeX. Each repeat runs three new processes, one after the other:
 
     command  `mmupt score FILE`, as a user runs it: start, imports, reading, scoring, writing
-    scoring  `score_file` alone in it, after the imports
-    peer     mathruler's `grade_answer` of `extract_boxed_content`, response by response, after the imports, from a list
-             in memory: it knows no options, writes nothing, and has one verdict where `score_file` has two and a vote
+    scoring  `score_file` alone, after the imports
+    peer     mathruler's `grade_answer(extract_boxed_content(...))` per response, after the imports, from a list in
+             memory: it ignores options, writes nothing, and gives one verdict where `score_file` gives two and a vote
 
-Prints the medians and ranges in seconds. All of it is pinned to one core. A minute or two.
+Prints medians and ranges in seconds. All processes are pinned to one core. Takes a minute or two.
 """
 
 import argparse
@@ -40,12 +40,12 @@ WORDS = [
     *_split("area and then subtract both sides hence which gives radius circle chart bar shows"),
     *(r"$\frac{1}{2}ab$", "$x^2+3x$", r"$\angle ABC$", r"$\sqrt{3}$"),
 ]
-# Of wrong and of right answers that say the same in LaTeX, of a whole number or a decimal.
+# LaTeX forms of an integer or a decimal.
 FORMS = (r"\text{{{}}}", r"${}$", r"{}^\circ", r"x = {}", r"{}\text{{ cm}}")
 
 
 def made_up_row(number: int, generator: random.Random, image: bytes) -> Row:
-    """A question of one of four kinds, as often as MathVista has them, roughly."""
+    """Draw a question of one of four kinds, with roughly their shares in MathVista."""
     choices: tuple[str, ...] | None = None
     answer_type, precision = "text", None
     kind = generator.choices(("choice", "integer", "float", "text"), (54, 36, 8, 2))[0]
@@ -72,7 +72,7 @@ def made_up_row(number: int, generator: random.Random, image: bytes) -> Row:
 
 
 def made_up_response(row: Row, generator: random.Random) -> str:
-    """Some reasoning and a boxed answer, right in about half of the cases."""
+    """Draw random words as reasoning and a boxed answer, which is right in about half of the responses."""
     words = []
     left = generator.gauss(CHARACTERS, CHARACTERS / 4)
     while left > 0:
@@ -83,20 +83,20 @@ def made_up_response(row: Row, generator: random.Random) -> str:
         return reasoning
     assert row.answer is not None
     if row.choices:
-        said = row.answer if generator.random() < 0.5 else generator.choice(row.choices)
+        answer = row.answer if generator.random() < 0.5 else generator.choice(row.choices)
         if generator.random() < 0.7:
-            said = chr(ord("A") + row.choices.index(said))
+            answer = chr(ord("A") + row.choices.index(answer))
     else:
-        said = row.answer if generator.random() < 0.5 else str(generator.randrange(1_000))
+        answer = row.answer if generator.random() < 0.5 else str(generator.randrange(1_000))
         if generator.random() < 0.4:
-            said = generator.choice(FORMS).format(said)
+            answer = generator.choice(FORMS).format(answer)
         elif generator.random() < 0.1:
-            said = rf"\frac{{{generator.randrange(1, 99)}\sqrt{{{generator.randrange(2, 30)}}}}}{{2}}"
-    return rf"{reasoning} The answer is \boxed{{{said}}}."
+            answer = rf"\frac{{{generator.randrange(1, 99)}\sqrt{{{generator.randrange(2, 30)}}}}}{{2}}"
+    return rf"{reasoning} The answer is \boxed{{{answer}}}."
 
 
 def make_up(folder: Path, questions: int, seed: int) -> Path:
-    """Write the benchmark and the responses; returns the file of these."""
+    """Write the benchmark and the responses; returns the response file."""
     generator = random.Random(seed)
     rows = []
     for number in range(questions):
@@ -116,7 +116,7 @@ def make_up(folder: Path, questions: int, seed: int) -> Path:
 
 
 def score_alone(file: Path) -> float:
-    """Seconds of `score_file`."""
+    """Time `score_file`, in seconds."""
     from mmupt.evaluation.score_files import score_file
 
     start = time.perf_counter()
@@ -125,7 +125,7 @@ def score_alone(file: Path) -> float:
 
 
 def grade_naively(file: Path) -> float:
-    """Seconds of mathruler's grader."""
+    """Time mathruler's grader, in seconds."""
     from mathruler.grader import extract_boxed_content, grade_answer
 
     from mmupt.benchmarks import read_questions
@@ -143,7 +143,7 @@ ALONE = {"scoring": score_alone, "peer": grade_naively}
 
 
 def run(what: str, file: Path) -> float:
-    """Seconds of one of the three in a process of its own."""
+    """Time `command`, `scoring` or `peer` in a new process, in seconds."""
     if what == "command":
         start = time.perf_counter()
         subprocess.run([sys.executable, "-m", "mmupt", "score", str(file)], check=True, capture_output=True)
@@ -153,11 +153,11 @@ def run(what: str, file: Path) -> float:
 
 
 def main() -> None:
-    """Measure as the module describes, or run one of the processes."""
-    parser = argparse.ArgumentParser(description="Time the scoring of responses that lie there.")
-    parser.add_argument("--questions", type=int, default=1_000)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=0)
+    """Measure all three and print their times; with `--alone`, time one in this process."""
+    parser = argparse.ArgumentParser(description="Time the scoring of saved responses, against a naive grader.")
+    parser.add_argument("--questions", type=int, default=1_000, help="with 10 responses each (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each process (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     parser.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.alone:
@@ -170,12 +170,12 @@ def main() -> None:
         print(f"{len(lengths):,} responses of {statistics.mean(lengths):,.0f} characters, one core")
         seconds: dict[str, list[float]] = {what: [] for what in ("command", *ALONE)}
         for _ in range(arguments.repeats):
-            for what, found in seconds.items():
-                found.append(run(what, file))
-    for what, found in seconds.items():
-        print(f"{what}: {statistics.median(found):.1f} s ({min(found):.1f} to {max(found):.1f})")
+            for what, times in seconds.items():
+                times.append(run(what, file))
+    for what, times in seconds.items():
+        print(f"{what}: {statistics.median(times):.1f} s ({min(times):.1f} to {max(times):.1f})")
     ratio = statistics.median(seconds["scoring"]) / statistics.median(seconds["peer"])
-    print(f"scoring / peer: {ratio:.2f}, the median over repeats of each")
+    print(f"scoring / peer: {ratio:.2f}, ratio of the medians")
 
 
 if __name__ == "__main__":

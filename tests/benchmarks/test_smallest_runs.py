@@ -41,7 +41,7 @@ SMALLEST = {
     "memory_leaks.py": (["--", sys.executable, "-c", STEPS], '"status": 0'),
     "peak_memory.py": ([sys.executable, "-c", "pass"], '"status": 0'),
     "process_cost.py": (["--", sys.executable, "-c", STEPS], "| **all** |"),
-    "prepare_data.py": (["--rows", "4", "--side", "56"], "ratio of images a second"),
+    "prepare_data.py": (["--rows", "4", "--side", "56"], "ratio of images per second"),
     "rescore.py": (["--questions", "10", "--repeats", "1"], "scoring / peer"),
     "rollout_cost.py": (["--responses", "2", "--side", "112", "--repeats", "1"], "plain veRL / ours"),
     "votes.py": (["--prompts", "4", "--responses", "4"], "| 64 | 4 |"),
