@@ -1,12 +1,12 @@
-"""CPU time and transfer-queue bytes of rolling out one group, ours against plain veRL with its naive reward manager.
+"""CPU time and transfer-queue bytes per group rollout, against plain veRL with its naive reward manager.
 
     .venv/bin/python benchmarks/rollout_cost.py [--responses 8] [--side 1024] [--repeats 5]
 
-Both run veRL's own agent loop worker on the same prompts in this process, with an image each, as the data set yields it
-and Ray brings it. The model is replaced by a stand-in that answers at once. What goes to the model, to a reward worker
-and into the transfer queue is encoded as Ray and the transfer queue encode it, and dropped; receiving it is not part of
-this. What remains is the work on prompts, images, features, rewards and their encoding. Medians over the repeats, taken
-in turn.
+Both run their agent loop worker in this process, on the same prompts with one image each, as the data set yields it and
+Ray delivers it. A stand-in for the model replies at once. Messages to the model, to a reward worker and to the transfer
+queue are encoded as Ray and the queue encode them, and dropped; receiving them is not measured. What remains is the
+work on prompts, images, features and rewards, and their encoding. Prints medians over the repeats, in which the two
+alternate.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from typing import Any
 
 from mmupt.compose import load_recipe
 
-# The environment of a run, before torch is imported; variables that are set keep their values.
+# The environment of a run must be set before torch is imported. Variables that are already set keep their values.
 os.environ |= {
     name: os.environ.get(name, str(value))
     for name, value in load_recipe("mmupt_tiny")[0].ray_kwargs.ray_init.runtime_env.env_vars.items()
@@ -53,13 +53,13 @@ def send(message: Any) -> None:
 
 
 def send_images(images: SentImages) -> None:
-    """Stands for `ray.put`: requests then carry a reference of so many bytes."""
+    """Replace `ray.put`: requests then carry 28 bytes, the size of a reference."""
     send(images.content)
     images.content = bytes(28)
 
 
 class Server:
-    """Stands for vLLM: one fixed response, at once."""
+    """Stand-in for vLLM: returns a fixed response at once."""
 
     async def generate(self, **request: Any) -> TokenOutput:
         send(request)
@@ -68,7 +68,7 @@ class Server:
 
 
 class RewardWorker:
-    """Stands for the Ray actor around a reward manager."""
+    """Stand-in for the Ray actor around a reward manager."""
 
     def __init__(self, manager: Any) -> None:
         self.compute_score, self._manager = self, manager
@@ -79,7 +79,7 @@ class RewardWorker:
 
 
 def photograph(side: int, ours: bool) -> dict[str, Any]:
-    """Return a square JPEG as the part of a message that arrives in a worker: veRL's data set sends pixels."""
+    """Return a square image as a worker receives it in a message: ours as a JPEG file, veRL's as pixels."""
     file = BytesIO()
     Image.effect_noise((side, side), 50).convert("RGB").save(file, format="JPEG")
     image = EncodedImage(file.getvalue(), (side, side))
@@ -98,7 +98,7 @@ def configure(model: Path, agent_loop: str, n: int) -> DictConfig:
 
 
 class Measured:
-    """One kind of worker, and the bytes that it has put into the transfer queue."""
+    """A worker, ours or veRL's, and the bytes of the last group that it put into the transfer queue."""
 
     def __init__(self, ours: bool, model: Path, n: int) -> None:
         self.agent_loop = "shared_prompt_agent" if ours else "single_turn_agent"
@@ -114,7 +114,7 @@ class Measured:
         self.bytes = 0
 
     async def roll_out(self, image: dict[str, Any], uid: str) -> tuple[float, int]:
-        """Roll one prompt out; return the CPU seconds of this process and the encoded bytes."""
+        """Roll out one prompt; return the CPU seconds of this process and the bytes put."""
 
         async def put(fields: dict[str, Any] | None = None, **_: Any) -> None:
             self.bytes += sum(memoryview(frame).nbytes for frame in encode(fields))
@@ -142,24 +142,24 @@ class Measured:
 
 
 async def compare(n: int, side: int, repeats: int) -> dict[str, Any]:
-    """Measure both in turn and return medians and ratios."""
+    """Measure both workers in alternation; return medians and ratios."""
     agent_loop_tq.tq.init = lambda: None
     SentImages.send = send_images  # type: ignore[method-assign, assignment]
     with tempfile.TemporaryDirectory() as folder:
         model = model_for_large_images(Path(folder) / "model")
-        measured = {"plain veRL": Measured(False, model, n), "ours": Measured(True, model, n)}
-        images = {name: photograph(side, name == "ours") for name in measured}
-        results: dict[str, list[tuple[float, int]]] = {name: [] for name in measured}
+        workers = {"plain veRL": Measured(False, model, n), "ours": Measured(True, model, n)}
+        images = {name: photograph(side, name == "ours") for name in workers}
+        results: dict[str, list[tuple[float, int]]] = {name: [] for name in workers}
         for repeat in range(repeats + 1):
-            for name, one in measured.items():
-                result = await one.roll_out(images[name], f"{name}{repeat}")
-                # The first one warms up.
+            for name, worker in workers.items():
+                result = await worker.roll_out(images[name], f"{name}{repeat}")
+                # The first group warms up.
                 if repeat:
                     results[name].append(result)
     table = {
         name: {
-            "CPU ms a response": round(1000 * statistics.median(seconds for seconds, _ in rows) / n, 2),
-            "MB put a group": round(statistics.median(size for _, size in rows) / 1e6, 1),
+            "CPU ms per response": round(1000 * statistics.median(seconds for seconds, _ in rows) / n, 2),
+            "MB put per group": round(statistics.median(size for _, size in rows) / 1e6, 1),
         }
         for name, rows in results.items()
     }
@@ -169,10 +169,10 @@ async def compare(n: int, side: int, repeats: int) -> dict[str, Any]:
 
 def main() -> None:
     """Print the comparison as JSON."""
-    parser = argparse.ArgumentParser(description="Cost of rolling out one group, against plain veRL.")
-    parser.add_argument("--responses", type=int, default=8, help="n")
-    parser.add_argument("--side", type=int, default=1024, help="of the square image, in px")
-    parser.add_argument("--repeats", type=int, default=5, help="groups measured of each kind")
+    parser = argparse.ArgumentParser(description="Cost of a group rollout, against plain veRL.")
+    parser.add_argument("--responses", type=int, default=8, help="responses per prompt, n (%(default)s)")
+    parser.add_argument("--side", type=int, default=1024, help="side of the square image in px (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="groups to measure with each worker (%(default)s)")
     arguments = parser.parse_args()
     print(json.dumps(asyncio.run(compare(arguments.responses, arguments.side, arguments.repeats)), indent=2))
 

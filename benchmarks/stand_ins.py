@@ -1,11 +1,11 @@
-"""Stand-ins for vLLM and for the forward pass of the actor, so that a step of any size runs on two cores.
+"""Stand-ins for vLLM and for the actor's forward pass, with which a step of any size runs on two cores.
 
-All else is the real run. `with_stand_ins` is Ray's `worker_process_setup_hook`: in each process it replaces, as they
-are imported, veRL's vLLM server by `StandInServer`, the transfer of weights by nothing, and the forward pass of an FSDP
-engine by made-up log-probabilities of the right shape, after the engine has read all that the pass would take. It also
-counts the bytes that the process sends through the transfer queue, in a file of its own.
+`with_stand_ins` is Ray's `worker_process_setup_hook`. In each process, it replaces parts of modules as they are
+imported: veRL's vLLM server by `StandInServer`, the weight transfer by nothing, and the forward pass of an FSDP engine,
+after the engine has prepared all its inputs, by made-up log-probabilities of the right shape. It also counts the bytes
+that the process sends through the transfer queue, in a file per process. Everything else is the real run.
 
-Responses are drawn as a 7B model gives them: lengths are lognormal, answers those of `vote_groups.py`.
+Responses resemble a 7B model's: lognormal lengths, and the answers of `vote_groups.py`.
 """
 
 import asyncio
@@ -24,35 +24,35 @@ import wrapt
 
 from verl_ext.process_memory import collect_garbage_rarely
 
-# Folder of one file for each process, named by its id, that holds the bytes it has sent through the transfer queue.
+# Environment variable: folder with a file per process, named by its id, with the bytes it has sent (int64).
 BYTES_FOLDER = "STAND_IN_BYTES_FOLDER"
-# Seconds that the stand-in for vLLM takes for a token.
+# Environment variable: seconds per token of the stand-in for vLLM.
 SECONDS_PER_TOKEN = "STAND_IN_SECONDS_PER_TOKEN"
 
-# Tokens of a response: the median, and the spread of the logarithm.
+# Response length in tokens: the median, and the standard deviation of its logarithm.
 MEDIAN_TOKENS, SPREAD = 300, 0.6
 QUESTION = re.compile(r"Question (\d+):")
 
 
 def question(number: int) -> str:
-    """The text by which `StandInServer` knows which group of answers a prompt gets."""
+    """The question text, whose number tells `StandInServer` which group of answers to give."""
     return f"<image>Question {number}: what is the length of the longest side of the figure?"
 
 
 def draw_group(number: int, responses: int) -> Any:
-    """The answers to question `number`, the same in every process."""
+    """Draw the answers to a question: an `AnswerGroup`, the same in every process."""
     from benchmarks.vote_groups import draw_groups
 
     return draw_groups(1, responses, seed=number)[0]
 
 
 def draw_length(rng: random.Random, limit: int) -> int:
-    """The tokens of a response."""
+    """Draw the length of a response in tokens."""
     return min(limit, max(16, round(rng.lognormvariate(math.log(MEDIAN_TOKENS), SPREAD))))
 
 
 def model_for_large_images(folder: Path) -> Path:
-    """Copy the tiny model with the limits of pixels that Qwen2.5-VL's own processor has."""
+    """Copy the tiny model, with the pixel limits of Qwen2.5-VL's processor; returns the folder."""
     from mmupt.tiny import FOLDER
 
     shutil.copytree(FOLDER, folder)
@@ -64,7 +64,7 @@ def model_for_large_images(folder: Path) -> Path:
 
 
 def model_of_bytes(folder: Path) -> Path:
-    """As `model_for_large_images`, with a tokenizer that can write anything: a token is a byte."""
+    """Like `model_for_large_images`, with a tokenizer that can encode any text: a token per byte."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -95,7 +95,7 @@ def model_of_bytes(folder: Path) -> Path:
 
 
 class StandInServer:
-    """Answers as veRL's `vLLMHttpServer` does, with the tokens of made-up responses, in a Ray actor of its own."""
+    """Replacement of veRL's `vLLMHttpServer` that returns the tokens of made-up responses; runs as a Ray actor."""
 
     def __init__(self, model: str, responses: int, limit: int) -> None:
         from transformers import AutoTokenizer
@@ -112,7 +112,7 @@ class StandInServer:
     async def generate(
         self, prompt_ids: list[int], sampling_params: dict[str, Any], request_id: str, **media: Any
     ) -> Any:
-        """Return one response to a prompt, after as many seconds as its tokens take."""
+        """Return a response to a prompt, after the time that its tokens take."""
         from verl.workers.rollout.replica import TokenOutput
 
         number = self._number(prompt_ids)
@@ -121,8 +121,8 @@ class StandInServer:
                 "no answer" if answer is None else f"\\boxed{{{answer}}}"
                 for answer in draw_group(number, self._responses).answers
             ]
-            ends = self._tokenizer.eos_token_id
-            self._answers[number] = [[*self._tokenizer.encode(text), ends] for text in texts]
+            end_token = self._tokenizer.eos_token_id
+            self._answers[number] = [[*self._tokenizer.encode(text), end_token] for text in texts]
         answer = self._random.choice(self._answers[number])
         length = max(len(answer), draw_length(self._random, self._limit))
         tokens = [self._filler] * (length - len(answer)) + answer
@@ -133,26 +133,26 @@ class StandInServer:
     async def generate_group(
         self, request_ids: list[str], *, sampling_params: dict[str, Any], **request: Any
     ) -> list[Any]:
-        """As `verl_ext.rollout.group_server.GroupServer`."""
+        """Return the responses of a group, like `verl_ext.rollout.group_server.GroupServer`."""
         requests = [self.generate(request_id=name, sampling_params=sampling_params, **request) for name in request_ids]
         return list(await asyncio.gather(*requests))
 
     def _number(self, prompt_ids: list[int]) -> int:
-        found = QUESTION.search(self._tokenizer.decode(prompt_ids[-200:]))
-        assert found is not None
-        return int(found[1])
+        match = QUESTION.search(self._tokenizer.decode(prompt_ids[-200:]))
+        assert match is not None
+        return int(match[1])
 
     async def ready(self) -> None:
-        """Return once the server is there."""
+        """Return once the actor has started."""
 
     async def wake_up(self) -> None:
-        """Nothing sleeps."""
+        """Do nothing: the stand-in never sleeps."""
 
     async def sleep(self) -> None:
-        """Nothing is freed."""
+        """Do nothing: there is no memory to free."""
 
     async def clear_kv_cache(self) -> None:
-        """Nothing is cached."""
+        """Do nothing: there is no cache."""
 
 
 def _stand_in_replica(module: Any) -> type:
@@ -232,7 +232,7 @@ def _count_bytes(module: Any) -> None:
 
 
 def bytes_sent(folder: Path, process: int) -> int:
-    """The bytes that a process has sent through the transfer queue so far."""
+    """Read the bytes that a process has sent through the transfer queue so far."""
     file = folder / str(process)
     return struct.unpack("<q", file.read_bytes())[0] if file.is_file() and file.stat().st_size else 0
 
@@ -255,22 +255,25 @@ SCATTER = {"verl_ext.rollout.shared_prompt": _scatter}
 
 
 def _arm(replacements: Mapping[str, Callable[..., None]]) -> None:
-    """Replace parts of modules once they are imported, after what `hardware/cpu.yaml` runs here."""
+    """Replace parts of modules once they are imported, after calling the setup hook that `hardware/cpu.yaml` names."""
     collect_garbage_rarely()
     for name, replace in {**COUNTER, **replacements}.items():
         wrapt.register_post_import_hook(replace, name)
 
 
 def with_stand_ins() -> None:
-    """For a process of a run without a model."""
+    """Setup hook for runs without vLLM and model."""
     _arm(STAND_INS)
 
 
 def with_engines() -> None:
-    """For a process of a run as it is."""
+    """Setup hook for runs with vLLM and model."""
     _arm({})
 
 
 def with_scattered_groups() -> None:
-    """For a process of a run in which each response of a group may go to another replica, as in plain veRL."""
+    """Setup hook for runs with vLLM and model, where the responses of a group may go to different replicas.
+
+    Plain veRL distributes them this way.
+    """
     _arm(SCATTER)

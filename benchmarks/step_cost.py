@@ -1,24 +1,23 @@
-"""Start-up, step and memory of the tiny recipe: ours, plain veRL with its naive reward manager, and TRL, in turn.
+"""Start-up, step time and memory of the tiny recipe: ours, plain veRL with its naive reward manager, and TRL.
 
     .venv/bin/python benchmarks/step_cost.py [--steps 6] [--overrides KEY=VALUE ...] [ours] [plain] [trl]
 
-Five minutes on two idle cores. All three train the same model on the same data in steps of 32 prompts x 8 responses,
-without validation. Overrides change the recipe for all three.
+Runs the contenders one after the other, in five minutes on two idle cores. All train the same model on the same data in
+steps of 32 prompts x 8 responses, without validation. Overrides change the recipe for all.
 
-ours    `mmupt_tiny` as it is.
-plain   The same recipe by the same launcher and trainer with the changes of `PLAIN` and no others: veRL's own agent
-        loop, its manager, replay buffer and reward manager, and Ray and vLLM with their own ways to start processes.
-        Its rewards are no vote, which a naive manager cannot hold, but `compute_score` below. What veRL needs to run
-        on a CPU at all is the same (platform, engine, patches), and so are the settings that suit any CPU run: one
-        process of each kind and one thread where veRL's defaults are eight, no gradient checkpoints, no compiled
-        actor. vLLM compiles at its start and keeps a part of that on disk, so that the first run on a machine starts
-        up slower.
-trl     `benchmarks/trl_grpo.py`: one process, no Ray, no vLLM, no transfer of weights or data. It needs Python 3.11,
-        with which `make setup` installs TRL.
+ours    `mmupt_tiny`.
+plain   The same recipe, launcher and trainer, with the changes of `PLAIN` alone: veRL's agent loop, its manager, replay
+        buffer and reward manager, and the default process start of Ray and vLLM. Its reward is `compute_score` below,
+        because a naive reward manager cannot vote. What veRL needs to run on a CPU (platform, engine, patches) is
+        shared, and so are settings that suit any CPU run: one process of each kind and one thread where veRL's
+        defaults are eight, no gradient checkpointing, no compiled actor. vLLM compiles at its start and caches a part
+        of that on disk, so the first run on a machine starts more slowly.
+trl     `benchmarks/trl_grpo.py`: one process, no Ray, no vLLM, no transfer of weights or data. Needs Python 3.11 or
+        newer, on which `make setup` installs TRL.
 
-Start-up is the time from the launch of the command to the start of its first step; a step that from its end to the end
-of the next one, one step being left out as a warm-up. Memory is the peak PSS of all processes together, as
-`benchmarks/peak_memory.py` takes it. Responses get longer as the policy learns, so their length is printed, too.
+Start-up lasts from the launch of the command to the start of the first step. Step time lasts from the end of a step to
+the end of the next; the first step warms up. Memory is the peak PSS of all processes together
+(`benchmarks/peak_memory.py`). Responses get longer as the policy learns, so their length is printed, too.
 """
 
 import argparse
@@ -57,12 +56,12 @@ PLAIN = (
 
 
 def compute_score(solution_str: str, **_: Any) -> float:
-    """Return 1.0 for a response with an answer, else 0.0: veRL's interface of a reward function, without any truth."""
+    """Return 1.0 for a response with an answer, else 0.0: a reward function for veRL that needs no ground truth."""
     return float(extract_answer(solution_str) is not None)
 
 
 class Run(NamedTuple):
-    """Seconds until the first step, seconds and mean response tokens of each step after it, and peak GiB."""
+    """Seconds until the first step, seconds and mean response length (tokens) of later steps, and peak GiB."""
 
     start_up: float
     steps: list[float]
@@ -71,7 +70,11 @@ class Run(NamedTuple):
 
 
 def measure_memory(command: list[str | Path], log: Path, **environment: str) -> float:
-    """Run a command with its output in `log` and return its peak memory in GiB; end this program where it fails."""
+    """Run a command with its output in `log`; return its peak memory in GiB.
+
+    Raises:
+        SystemExit: the command failed; the message has its last output.
+    """
     with log.open("w") as output:
         status = subprocess.run(
             [sys.executable, HERE / "peak_memory.py", *command],
@@ -81,7 +84,7 @@ def measure_memory(command: list[str | Path], log: Path, **environment: str) -> 
         ).returncode
     lines = log.read_text(errors="replace").splitlines()
     if status:
-        sys.exit("\n".join([*lines[-50:], f"error: {log.stem} ended with status {status}, its last output is above"]))
+        sys.exit("\n".join([*lines[-50:], f"error: {log.stem} ended with status {status}; see its output above"]))
     return json.loads(lines[-1])["peak_gib"]
 
 
@@ -124,25 +127,25 @@ def summary(run: Run) -> dict[str, Any]:
         "start-up s": round(run.start_up, 1),
         "step s": round(statistics.median(run.steps), 2),
         "step s, quartiles": [round(low, 2), round(high, 2)],
-        "tokens a response": round(statistics.median(run.tokens), 1),
+        "tokens per response": round(statistics.median(run.tokens), 1),
         "peak GiB": round(run.peak, 1),
     }
 
 
 def main() -> None:
-    """Run the contenders one after the other and print their figures and ratios as JSON."""
+    """Run the contenders one after the other; print their figures and ratios as JSON."""
     contenders = {
         "ours": run_verl,
         "plain": lambda folder, steps, overrides: run_verl(folder, steps, [*PLAIN, *overrides]),
         "trl": run_trl,
     }
-    parser = argparse.ArgumentParser(description="Start-up and step of the tiny recipe, against plain veRL and TRL.")
-    parser.add_argument("contenders", nargs="*", help=f"of {', '.join(contenders)}; all unless given")
-    parser.add_argument("--steps", type=int, default=6, help="steps measured, after one that warms up")
-    parser.add_argument("--overrides", nargs="+", default=[], metavar="KEY=VALUE", help="changes of the recipe for all")
+    parser = argparse.ArgumentParser(description="Cost of the tiny recipe, against plain veRL and TRL.")
+    parser.add_argument("contenders", nargs="*", help=f"any of {', '.join(contenders)} (default: all)")
+    parser.add_argument("--steps", type=int, default=6, help="steps to measure, after a warm-up step (%(default)s)")
+    parser.add_argument("--overrides", nargs="+", default=[], metavar="KEY=VALUE", help="recipe overrides for all")
     arguments = parser.parse_args()
     if unknown := set(arguments.contenders) - set(contenders):
-        parser.error(f"there is no contender {', '.join(sorted(unknown))}; choose from {', '.join(contenders)}")
+        parser.error(f"unknown contenders: {', '.join(sorted(unknown))}; choose from {', '.join(contenders)}")
     table: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.contenders or contenders:

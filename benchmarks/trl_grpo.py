@@ -1,14 +1,14 @@
-"""Start-up and step of TRL's GRPOTrainer on the tiny recipe: its model, data, batch and settings, the same vote.
+"""Start-up and step time of TRL's GRPOTrainer on the tiny recipe, with its model, data, batch, settings and vote.
 
     PYTHONPATH=.venv/baselines .venv/bin/python benchmarks/trl_grpo.py [--steps 7] [KEY=VALUE ...]
 
-Prints JSON. `start_up` is the time from the start of this process to that of the first step, `steps` are the seconds
-from the end of one step to the end of the next, `response_tokens` the mean length of a response in each. TRL runs as it
-ships: Hugging Face's `generate` and the training in one process. What it shares with veRL is read from the recipe; its
-gradient checkpointing and bf16 are off as they are there, and it has one thread as veRL's processes have, unless
-OMP_NUM_THREADS says otherwise: two are many times slower as soon as anything else runs on two cores. The order of
-prompts is its own. TRL needs Python 3.11, with which `make setup` installs it into that folder. Overrides change the
-recipe.
+Prints JSON: `start_up` is the time from the start of this process to the start of the first step in seconds, `steps`
+the seconds from the end of each step to the end of the next, and `response_tokens` the mean response length of each
+step. TRL generates with Hugging Face's `generate` in the training process, its default. Settings shared with veRL come
+from the recipe; gradient checkpointing and bf16 are off, as in the recipe. TRL has one thread, like veRL's processes,
+unless OMP_NUM_THREADS is set: two threads are many times slower when anything else runs on two cores. The order of
+prompts differs. Needs Python 3.11 or newer, on which `make setup` installs TRL into `.venv/baselines`. Overrides change
+the recipe.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from verl_ext.votes import vote
 
 
 class Clock(TrainerCallback):
-    """Notes when training begins and when each step ends, in seconds since the epoch."""
+    """Records when training begins and when each step ends, in seconds since the epoch."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -51,12 +51,12 @@ class Clock(TrainerCallback):
 
 
 def read_prompts(file: str) -> Dataset:
-    """Read a data set of `data/mmupt_data/row_schema.py` with one image a question into the columns of TRL."""
+    """Read a data set (`data/mmupt_data/row_schema.py`, one image per question) into TRL's columns."""
     rows = pq.read_table(file, columns=["prompt", "images"]).to_pylist()
     return Dataset.from_list(
         [
             {
-                # TRL puts the image before the question itself.
+                # TRL adds the image placeholder before the question.
                 "prompt": [{**row["prompt"][0], "content": row["prompt"][0]["content"].removeprefix("<image>")}],
                 "image": decode(row["images"][0]["bytes"]).image,
             }
@@ -66,7 +66,7 @@ def read_prompts(file: str) -> Dataset:
 
 
 def configure(recipe: DictConfig, steps: int, folder: str) -> GRPOConfig:
-    """Return the settings of the recipe under TRL's names."""
+    """Translate the recipe's settings to TRL's."""
     actor, rollout = recipe.actor_rollout_ref.actor, recipe.actor_rollout_ref.rollout
     return GRPOConfig(
         output_dir=folder,
@@ -96,10 +96,10 @@ def configure(recipe: DictConfig, steps: int, folder: str) -> GRPOConfig:
 
 
 def main() -> None:
-    """Train and print the times as JSON, on the last line."""
-    parser = argparse.ArgumentParser(description="Start-up and step of TRL's GRPOTrainer on the tiny recipe.")
-    parser.add_argument("--steps", type=int, default=7, help="steps to train")
-    parser.add_argument("overrides", nargs="*", help="Hydra overrides of the recipe, key=value")
+    """Train, and print the times as JSON on the last line."""
+    parser = argparse.ArgumentParser(description="Start-up and step time of TRL's GRPOTrainer on the tiny recipe.")
+    parser.add_argument("--steps", type=int, default=7, help="steps to train (%(default)s)")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="Hydra overrides of the recipe")
     arguments = parser.parse_args()
     recipe, _ = load_recipe("mmupt_tiny", arguments.overrides)
     figure_task.write_figures(Path("datasets/figures"))

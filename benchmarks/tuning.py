@@ -1,13 +1,12 @@
-"""The same trials of learning rates for every method that `make table` compares, judged on validation questions.
+"""Try the same learning rates with every method that `make table` compares, and score them on validation questions.
 
     .venv/bin/python benchmarks/tuning.py --methods mmupt lmsi
     .venv/bin/python benchmarks/tuning.py --recipe mmupt_tiny_hard --methods mmupt supervised soft
 
-Trains the recipe by every method once with each learning rate, and what makes one pass over a set (docs/papers.md) once
-more, with the rate in the middle and several passes. The seed is none of the table's, and no test question is read: a
-policy is evaluated on the validation questions. The same command after an interruption continues. Prints greedy
-accuracy and mean@8 of all trials of each method, the one with the best greedy accuracy first; of equal ones, that with
-the better mean@8.
+Trains the recipe with every method and learning rate. Methods that make one pass over a training set (docs/papers.md)
+get one more trial, with the middle rate and several passes. The seed is not one of the table's, and no test question is
+read: policies are evaluated on the validation questions. After an interruption, the same command continues. Prints the
+greedy accuracy and mean@8 of all trials per method, best greedy accuracy first; mean@8 breaks ties.
 """
 
 import argparse
@@ -30,7 +29,7 @@ SEED = 0
 
 
 def trials(method: str) -> dict[str, list[str]]:
-    """The overrides of each trial of a method, by the name of its folder; what is varied is set in all of them."""
+    """The overrides of each trial of a method, by folder name; every trial sets all settings that are varied."""
     if method not in BASELINES:
         return {f"lr_{rate:g}": [f"actor_rollout_ref.actor.optim.lr={rate:g}"] for rate in LEARNING_RATES}
 
@@ -41,14 +40,14 @@ def trials(method: str) -> dict[str, list[str]]:
         ]
 
     middle = LEARNING_RATES[len(LEARNING_RATES) // 2]
-    found = {f"lr_{rate:g}": trial(rate, 1) for rate in LEARNING_RATES}
-    return found | {f"lr_{middle:g}_passes_{PASSES}": trial(middle, PASSES)}
+    one_pass = {f"lr_{rate:g}": trial(rate, 1) for rate in LEARNING_RATES}
+    return one_pass | {f"lr_{middle:g}_passes_{PASSES}": trial(middle, PASSES)}
 
 
 def train(folder: Path, recipe: str, method: str, name: str, overrides: Sequence[str]) -> None:
-    """Make a trial, or continue it, or find it finished; its own messages say what went wrong."""
+    """Start or continue a trial; do nothing if it has finished."""
     target = folder / recipe / method / name
-    # What a run leaves last.
+    # A run writes its report last.
     if (target / "report.json").is_file():
         return
     config, _ = load_recipe(recipe, [f"method={method}"])
@@ -63,7 +62,7 @@ def train(folder: Path, recipe: str, method: str, name: str, overrides: Sequence
 
 
 def report(folder: Path, methods: Sequence[str]) -> str:
-    """A row for each trial in the folder of a recipe that has been evaluated."""
+    """Return a Markdown table with a row per finished trial in the folder of a recipe."""
     rows: list[tuple[str, ...]] = [("method", "trial", f"{GREEDY}, %", "mean@8, %")]
     for method in methods:
         scores = []
@@ -71,17 +70,17 @@ def report(folder: Path, methods: Sequence[str]) -> str:
             if (folder / method / name / "report.json").is_file():
                 changes = read_changes(folder / method / name)
                 scores.append((changes[GREEDY].after.value, changes["mean@8"].after.value, name))
-        for greedy, mean, name in sorted(scores, key=lambda one: one[:2], reverse=True):
+        for greedy, mean, name in sorted(scores, key=lambda score: score[:2], reverse=True):
             rows.append((method, name, f"{100 * greedy:.1f}", f"{100 * mean:.1f}"))
     return markdown_table(rows)
 
 
 def main() -> None:
-    """Make what is missing of the trials and print all after each recipe."""
+    """Run all trials that have not finished; print the table after each method."""
     parser = argparse.ArgumentParser(description="Try the same learning rates with several methods.")
-    parser.add_argument("--methods", nargs="+", required=True, help="options of method= that `mmupt recipes` lists")
-    parser.add_argument("--recipe", default="mmupt_tiny", help="what is trained by every method (%(default)s)")
-    parser.add_argument("--folder", type=Path, default=Path("runs/tuning"), help="of the trials (%(default)s)")
+    parser.add_argument("--methods", nargs="+", required=True, help="methods that `mmupt recipes` lists")
+    parser.add_argument("--recipe", default="mmupt_tiny", help="recipe of all methods (%(default)s)")
+    parser.add_argument("--folder", type=Path, default=Path("runs/tuning"), help="of all trials (%(default)s)")
     arguments = parser.parse_args()
     for method in arguments.methods:
         for name, overrides in trials(method).items():

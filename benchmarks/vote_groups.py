@@ -1,9 +1,9 @@
-r"""Synthetic groups of answers, in the spellings that models use. `votes.py` measures on them.
+r"""Synthetic groups of answers in the spellings that models use, for `votes.py`.
 
-Each group answers a question of one kind, in spellings as models give them to questions like those of MM-UPT's data. A
-response is correct with the probability of its question, 0.2 to 0.9, has no box in 3 of 100 cases, and is otherwise one
-of a few wrong answers, of which the first is the most frequent. So are the first spellings, more or less by question.
-Which answers are equal and which are correct is known from the drawing, not from a grader.
+Each group answers one question like those of MM-UPT's data. 3 % of the responses have no box; the others are correct
+with the probability of their question, 0.2 to 0.9, and else give one of a few wrong answers. The first wrong answers
+and the first spellings are the most frequent ones. Which answers are equal and which are correct is known by
+construction, without a grader.
 """
 
 import random
@@ -14,7 +14,10 @@ from fractions import Fraction
 
 @dataclass(frozen=True)
 class SpelledQuestion:
-    """Its answers, the true one first, each by its spellings, the most frequent first; the texts of its options."""
+    """Answers to a question and the texts of its options.
+
+    Each answer is a list of spellings, most frequent first; the correct answer comes first.
+    """
 
     answers: list[list[str]]
     choices: tuple[str, ...] | None = None
@@ -22,7 +25,7 @@ class SpelledQuestion:
 
 @dataclass(frozen=True)
 class AnswerGroup:
-    """Answers to one question, None for those without a box; of each the number of the answer, 0 for the true one."""
+    """Answers to one question and their labels, both None for a response without a box; label 0 is correct."""
 
     answers: list[str | None]
     labels: list[int | None]
@@ -42,14 +45,14 @@ def fraction(value: Fraction) -> list[str]:
 
 @dataclass(frozen=True)
 class Kind:
-    """Questions about whole numbers within bounds: a, which wrong answers change, and b; how answers are spelled."""
+    """A kind of question with two integers: bounds of a, which wrong answers change, and of b; spellings of answers."""
 
     a: tuple[int, int]
     b: tuple[int, int]
     spell: Callable[[int, int], list[str]]
 
     def draw(self, rng: random.Random) -> SpelledQuestion:
-        """Return a question, different answers by different a."""
+        """Draw a question; its answers differ in a."""
         a, b = rng.randint(*self.a), rng.randint(*self.b)
         wrong = dict.fromkeys((a + 1, 2 * a, a + 10, 3 * a + 2, a + 5))
         return SpelledQuestion([self.spell(value, b) for value in (a, *wrong)])
@@ -175,7 +178,7 @@ KINDS = {
 
 
 def draw_choice(rng: random.Random) -> SpelledQuestion:
-    """Four options, lengths, surds or words; answered by the letter, the text or both."""
+    """Draw a question with four options (lengths, surds or words), answered by letter, text or both."""
     n, step = rng.randint(2, 90), rng.randint(1, 9)
     shapes = ["circle", "square", "triangle", "hexagon", "rhombus", "kite", "trapezoid"]
     choices = rng.choice(
@@ -194,13 +197,13 @@ def draw_choice(rng: random.Random) -> SpelledQuestion:
 
 
 def draw_word(rng: random.Random) -> SpelledQuestion:
-    """Yes or no, or a day of the week."""
+    """Draw a question answered by yes or no, or by a day of the week."""
     days = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
     answers = rng.choice([rng.sample(["Yes", "No"], 2), rng.sample(days, 5)])
     return SpelledQuestion([[word, rf"\text{{{word}}}", word.lower(), f"{word}."] for word in answers])
 
 
-# Choices and plain numbers, lengths and angles are most of the paper's data.
+# Options, plain numbers, lengths and angles are most of the paper's data.
 DRAWS: Sequence[Callable[[random.Random], SpelledQuestion]] = [
     *(kind.draw for kind in KINDS.values()),
     *(KINDS[name].draw for name in ("integer", "integer", "decimal", "degrees", "degrees", "length", "length", "area")),
@@ -210,7 +213,7 @@ DRAWS: Sequence[Callable[[random.Random], SpelledQuestion]] = [
 
 
 def skewed(rng: random.Random, number: int, spread: float) -> int:
-    """Draw one of the first whole numbers, each `spread` times as often as the one before it."""
+    """Draw an integer below `number`; each is `spread` times as likely as its predecessor."""
     return rng.choices(range(number), [spread**position for position in range(number)])[0]
 
 

@@ -1,15 +1,15 @@
-r"""Cost of finding the equal answers of a step, and whom the groups elect: our rule against graders of the field.
+r"""Cost and outcome of the votes of a step: our answer rule against other graders.
 
     .venv/bin/python benchmarks/votes.py [--prompts 512] [--responses 16] [--seed 0]
 
-Groups of answers are synthetic, each to a different question (`vote_groups.py`). Which answers are equal and which
-are right is known from the drawing, not from a grader.
+The groups are synthetic, a different question each (`vote_groups.py`); equal and correct answers are known by
+construction, without a grader.
 
-Ours is `classify`. The others cluster greedily, as EMPO does: an answer is compared with the first one of each cluster,
-in the order of the responses, in this process and without a limit; Math-Verify parses every answer once. The vote on
-top costs nothing beside it. Every measurement runs in a new process, where no answer has been read; imports and the
-drawing are not counted. Figures are CPU seconds: of ours medians of five, of the others one run, of Math-Verify one run
-over the first 64 groups. Six minutes.
+Ours is `classify`. The others cluster greedily, like EMPO: each answer, in the order of the responses, is compared with
+the first answer of each cluster, in this process and without a time limit; Math-Verify parses every answer once.
+Counting the votes costs nothing in comparison. Every measurement runs in a new process without cached answers; imports
+and drawing are not counted. Figures are CPU seconds: the median of five runs for ours, one run for mathruler, one run
+over the first 64 groups, scaled up, for Math-Verify. Takes six minutes.
 """
 
 import argparse
@@ -30,22 +30,22 @@ from verl_ext.answers import classify
 
 REPEATS = 5
 MATH_VERIFY_GROUPS = 64
-# A measurement that takes longer hangs.
+# A measurement beyond this limit hangs.
 SECONDS_AT_MOST = 1800
 
 Classes = Sequence[Sequence[int]]
 
 
-# Ways to find the equal answers of a group
+# Classifiers: find the equal answers of a group
 
 
 def ours(group: AnswerGroup) -> Classes:
-    """The classes of `classify`."""
+    """Classify by our rule."""
     return classify(group.answers, choices=group.choices).members
 
 
 def by_string(group: AnswerGroup) -> Classes:
-    """As TTRL and the paper's code count."""
+    """Classify by equal strings, as TTRL and the paper's code count."""
     members = defaultdict(list)
     for position, answer in enumerate(group.answers):
         if answer is not None:
@@ -54,7 +54,7 @@ def by_string(group: AnswerGroup) -> Classes:
 
 
 def greedily(answers: Sequence[str | None], same: Callable[[int, int], bool]) -> Classes:
-    """Put every answer to the first cluster whose first answer it equals."""
+    """Add every answer to the first cluster whose first answer it equals."""
     clusters: list[list[int]] = []
     for position, answer in enumerate(answers):
         if answer is not None:
@@ -67,19 +67,19 @@ def greedily(answers: Sequence[str | None], same: Callable[[int, int], bool]) ->
 
 
 def by_mathruler(group: AnswerGroup) -> Classes:
-    """Greedy clusters by the grader of the paper's code."""
+    """Cluster greedily with mathruler, the grader of the paper's code."""
     answers = group.answers
     return greedily(answers, lambda a, b: grade_answer(answers[a], answers[b]))
 
 
 def by_math_verify(group: AnswerGroup) -> Classes:
-    """Greedy clusters by Math-Verify."""
+    """Cluster greedily with Math-Verify."""
     parsed = [answer and parse(rf"\boxed{{{answer}}}", parsing_timeout=None) for answer in group.answers]
     return greedily(group.answers, lambda a, b: verify(parsed[b], parsed[a], timeout_seconds=None))
 
 
 def by_construction(group: AnswerGroup) -> Classes:
-    """What an omniscient grader finds."""
+    """Classify by the known labels, like an omniscient grader."""
     members = defaultdict(list)
     for position, label in enumerate(group.labels):
         if label is not None:
@@ -91,9 +91,9 @@ def by_construction(group: AnswerGroup) -> Classes:
 
 
 def timed(task: tuple[Callable[[AnswerGroup], Classes], list[AnswerGroup]]) -> tuple[float, list[Classes]]:
-    """Return the CPU seconds for some groups, and their classes; runs in a separate process."""
+    """Return the CPU seconds for classifying groups, and their classes; runs in a separate process."""
     find, groups = task
-    # Garbage collection looks at what is made from here on, not at all that this script has imported and drawn.
+    # Keeps the garbage collector from scanning what this script has imported and drawn.
     gc.freeze()
     gc.collect()
     start = time.process_time()
@@ -104,21 +104,21 @@ def timed(task: tuple[Callable[[AnswerGroup], Classes], list[AnswerGroup]]) -> t
 def measure(
     find: Callable[[AnswerGroup], Classes], groups: list[AnswerGroup], repeats: int = 1
 ) -> tuple[float, list[Classes]]:
-    """Return the median of the CPU seconds of several measurements, and the classes of the last."""
+    """Return the median CPU seconds of repeated measurements, and the classes of the last."""
     seconds: list[float] = []
     classes: list[Classes] = []
     for _ in range(repeats):
         with multiprocessing.get_context("fork").Pool(1) as pool:
-            spent, classes = pool.apply_async(timed, [(find, groups)]).get(SECONDS_AT_MOST)
-        seconds.append(spent)
+            cpu_seconds, classes = pool.apply_async(timed, [(find, groups)]).get(SECONDS_AT_MOST)
+        seconds.append(cpu_seconds)
     return statistics.median(seconds), classes
 
 
-# Whom the groups elect
+# Outcome: the answers that groups elect
 
 
 def elected(group: AnswerGroup, classes: Classes) -> tuple[int | None, Sequence[int]]:
-    """The answer that most of the largest class gave, and that class; a tie or a single answer elects none."""
+    """The label of most answers in the largest class, and that class; None and () for a tie or a single answer."""
     ranked = sorted(classes, key=len, reverse=True)
     if sum(map(len, ranked)) < 2 or (len(ranked) > 1 and len(ranked[0]) == len(ranked[1])):
         return None, ()
@@ -126,9 +126,9 @@ def elected(group: AnswerGroup, classes: Classes) -> tuple[int | None, Sequence[
     return max(labels, key=labels.count), ranked[0]
 
 
-def outcomes(groups: Sequence[AnswerGroup], found: Sequence[Classes]) -> list[object]:
-    """Count groups that elect the correct answer, another one or none, and the rewards that are correct."""
-    votes = [elected(group, classes) for group, classes in zip(groups, found, strict=True)]
+def outcomes(groups: Sequence[AnswerGroup], classifications: Sequence[Classes]) -> list[object]:
+    """Table cells: groups that elect a correct, a wrong or no answer or a mixed class; the share of true rewards."""
+    votes = [elected(group, classes) for group, classes in zip(groups, classifications, strict=True)]
     winners = [label for label, _ in votes]
     rewarded = sum(
         (position in members) == (label == 0)
@@ -145,7 +145,7 @@ def outcomes(groups: Sequence[AnswerGroup], found: Sequence[Classes]) -> list[ob
 
 
 def differences(groups: Sequence[AnswerGroup], first: Sequence[Classes], second: Sequence[Classes]) -> list[object]:
-    """In how many groups two ways elect differently, and in how many of these each of them elects the truth."""
+    """Table cells: groups where two classifiers elect differently; how many first, second or none of them get right."""
     pairs = [
         (elected(group, by_first)[0], elected(group, by_second)[0])
         for group, by_first, by_second in zip(groups, first, second, strict=True)
@@ -164,54 +164,54 @@ def differences(groups: Sequence[AnswerGroup], first: Sequence[Classes], second:
 
 
 def describe(groups: Sequence[AnswerGroup]) -> None:
-    """Print how much the answers repeat."""
-    given = [answer for group in groups for answer in group.answers if answer is not None]
-    in_group = statistics.mean(len(set(group.answers) - {None}) for group in groups)
+    """Print the numbers of answers and of distinct texts."""
+    answers = [answer for group in groups for answer in group.answers if answer is not None]
+    per_group = statistics.mean(len(set(group.answers) - {None}) for group in groups)
     print(
-        f"{len(groups)} groups of {len(groups[0].answers)}: {len(given)} answers, {len(set(given))} distinct texts in "
-        f"all, {in_group:.1f} in a group\n"
+        f"{len(groups)} groups of {len(groups[0].answers)}: {len(answers)} answers, {len(set(answers))} distinct texts "
+        f"in all, {per_group:.1f} per group\n"
     )
 
 
 def compare(groups: list[AnswerGroup]) -> None:
-    """Print costs, then elections."""
+    """Print the costs of the classifiers, then what they elect."""
     few = groups[:MATH_VERIFY_GROUPS]
     print("## Cost\n")
     describe(groups)
-    seconds, found = {}, {}
-    for name, find, some, repeats in (
+    seconds, classes = {}, {}
+    for name, find, measured, repeats in (
         ("ours", ours, groups, REPEATS),
         ("greedy mathruler", by_mathruler, groups, 1),
         ("greedy Math-Verify", by_math_verify, few, 1),
     ):
-        spent, found[name] = measure(find, some, repeats)
-        seconds[name] = spent * len(groups) / len(some)
+        cpu_seconds, classes[name] = measure(find, measured, repeats)
+        seconds[name] = cpu_seconds * len(groups) / len(measured)
     print_table(
         ["classes by", "CPU s per step", "CPU ms per group", "ratio"],
         [
-            [name, f"{spent:.2f}", f"{1000 * spent / len(groups):.2f}", f"{spent / seconds['ours']:.0f}"]
-            for name, spent in seconds.items()
+            [name, f"{cost:.2f}", f"{1000 * cost / len(groups):.2f}", f"{cost / seconds['ours']:.0f}"]
+            for name, cost in seconds.items()
         ],
     )
-    print("## Whom the groups elect\n")
-    found |= {"string": [by_string(group) for group in groups], "construction": [by_construction(g) for g in groups]}
+    print("## What the groups elect\n")
+    classes |= {"string": [by_string(group) for group in groups], "construction": [by_construction(g) for g in groups]}
     names = ["string", "greedy mathruler", "ours", "construction"]
     header = ["classes by", "correct", "other", "none", "of mixed answers", "responses rewarded as by the ground truth"]
-    print_table(header, [[name, *outcomes(groups, found[name])] for name in names])
+    print_table(header, [[name, *outcomes(groups, classes[name])] for name in names])
     print_table(
         ["two ways", "groups where they differ", "first right", "second right", "neither"],
         [
-            [f"ours, {name}", *differences(groups, found["ours"], found[name])]
+            [f"ours, {name}", *differences(groups, classes["ours"], classes[name])]
             for name in ("string", "greedy mathruler", "construction")
         ],
     )
 
 
 def scale(prompts: int, responses: int, seed: int) -> None:
-    """Print how our cost grows with both sizes."""
+    """Print how our cost grows with prompts and responses."""
     print("## Growth of our cost\n")
     rows = []
-    for many, n in (
+    for count, n in (
         (prompts, 8),
         (prompts, 16),
         (prompts, 32),
@@ -219,18 +219,18 @@ def scale(prompts: int, responses: int, seed: int) -> None:
         (4 * prompts, responses),
         (16 * prompts, responses),
     ):
-        groups = draw_groups(many, n, seed)
+        groups = draw_groups(count, n, seed)
         seconds, _ = measure(ours, groups, 3)
-        rows.append([many, n, f"{seconds:.2f}", f"{1000 * seconds / many:.2f}", f"{1e6 * seconds / (many * n):.0f}"])
+        rows.append([count, n, f"{seconds:.2f}", f"{1000 * seconds / count:.2f}", f"{1e6 * seconds / (count * n):.0f}"])
     print_table(["prompts", "n", "CPU s", "CPU ms per group", "CPU µs per answer"], rows)
 
 
 def main() -> None:
     """Print all tables."""
-    parser = argparse.ArgumentParser(description="Cost and outcome of the votes of a step.")
-    parser.add_argument("--prompts", type=int, default=512)
-    parser.add_argument("--responses", type=int, default=16, help="n")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = argparse.ArgumentParser(description="Cost and outcome of the votes of a step, against other graders.")
+    parser.add_argument("--prompts", type=int, default=512, help="groups (%(default)s)")
+    parser.add_argument("--responses", type=int, default=16, help="responses per group, n (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     arguments = parser.parse_args()
     compare(draw_groups(arguments.prompts, arguments.responses, arguments.seed))
     scale(arguments.prompts, arguments.responses, arguments.seed)

@@ -1,23 +1,23 @@
-"""Speed, MFU and memory of veRL's actor on one GPU: a log-probability pass and an update. vLLM is not started.
+"""Speed, MFU and memory of veRL's actor on one GPU: a log-probability pass and an update, without vLLM.
 
     .venv/bin/python benchmarks/gpu/actor_step.py                  # Qwen2.5-VL 3B and 7B; at most 8 minutes
     .venv/bin/python benchmarks/gpu/actor_step.py --shapes tiny    # the same code in half a minute, on a CPU too
 
-The actor is veRL's own worker and FSDP2 engine with the settings of a recipe (`SHAPES`); the weights are random, which
-changes no time, and so are the tokens. Every sequence has one image, and each phase has `sequences` of them. The result
-is one JSON on standard output, with a case for every shape and attention; logs go to standard error.
+The actor is veRL's worker and FSDP2 engine with the settings of a recipe (`SHAPES`). Weights and tokens are random,
+which does not affect time. Each phase processes `sequences` sequences with one image each. Prints one JSON object with
+a case per shape and attention; logs go to standard error.
 
-  seconds            median over the repeats, the first of which warms up and is not counted. Weights and optimizer stay
-                     on the GPU throughout: the transfers of param_offload and optimizer_offload are not in it
-  tokens_per_second  tokens of prompts (visual tokens among them) and responses
-  mfu                model FLOPs (`model_flops.py`) a second over the peak of the device, null where it is unknown
-  peak_memory_gib    most that was allocated on the GPU at a time, null on a CPU
+  seconds            median over the repeats, after one that warms up. Weights and optimizer stay on the GPU: the
+                     transfers of param_offload and optimizer_offload are not included
+  tokens_per_second  tokens of prompts, including visual tokens, and of responses
+  mfu                model FLOP/s (`model_flops.py`) over the peak of the device, null if the peak is unknown
+  peak_memory_gib    peak memory allocated on the GPU, null on a CPU
 
-One GPU of 80 GB has no room for the 7B actor as its recipe shares it among eight: at 16 bytes a parameter (fp32 weight,
-gradient and two moments) it takes 124 GiB. It is measured with all four in bf16, which the case's `settings` say.
+The 7B actor, which its recipe shards over eight GPUs, does not fit one GPU of 80 GB: at 16 bytes per parameter (fp32
+weight, gradient and two moments) it takes 124 GiB. It is measured with all four in bf16; see `settings` of the case.
 
-A case has a process and a time limit of its own. Out of memory is a result, and so is an attention that is not
-installed; the exit status is 1 only if a case failed or ran out of time.
+Each case has its own process and time limit. Out of memory and an attention that is not installed are results; the exit
+status is 1 only if a case fails or times out.
 """
 
 import argparse
@@ -58,22 +58,23 @@ FAILURES = ("failed", "timed out")
 
 @dataclass(frozen=True)
 class Shape:
-    """A model, the recipe whose settings it is measured with, and the sequences that it is given."""
+    """A model, the recipe that sets it up, and the sequences to process."""
 
-    # Name on Hugging Face of the model that has this shape; None for the tiny model of this repository.
+    # Name of a published model with this shape on Hugging Face; None for the tiny model of this repository.
     model: str | None
     recipe: str
     overrides: tuple[str, ...]
     sequences: int
-    # Of an image: height and width, px.
+    # Height and width in px.
     image: tuple[int, int]
-    # Tokens of a prompt beside those of its image, and of a response.
+    # Text tokens of a prompt.
     question: int
+    # Tokens of a response.
     response: int
 
 
 SHAPES = {
-    # 1,008 visual tokens and 16 others, 1,024 in a response.
+    # 1,008 visual tokens, 16 text tokens, 1,024 response tokens.
     "3b": Shape("Qwen/Qwen2.5-VL-3B-Instruct", "mmupt_smoke", (), 16, (784, 1008), 16, 1024),
     "7b": Shape(
         "Qwen/Qwen2.5-VL-7B-Instruct",
@@ -100,12 +101,12 @@ def config_of(shape: Shape) -> "Qwen2_5_VLConfig":
 
 
 def configure(shape: Shape, attention: str, model: Path, changes: Sequence[str] = ()) -> DictConfig:
-    """Compose the recipe of a shape, with further overrides, for this machine, an attention and the model folder."""
+    """Compose the recipe of a shape for this machine, with an attention, a model folder and further overrides."""
     overrides = [
         *shape.overrides,
         *changes,
         f"actor_rollout_ref.model.path={model}",
-        # Any tokenizer: veRL wants one, and nothing here uses it.
+        # veRL requires a tokenizer, which this benchmark never uses.
         f"actor_rollout_ref.model.tokenizer_path={FOLDER}",
     ]
     config, _ = load_recipe(shape.recipe, overrides)
@@ -117,7 +118,7 @@ def configure(shape: Shape, attention: str, model: Path, changes: Sequence[str] 
 
 
 def make_batch(config: "Qwen2_5_VLConfig", shape: Shape) -> "TensorDict":
-    """Return random sequences with the fields and layout in which veRL's trainer hands them to the actor."""
+    """Return random sequences with the fields and layout that veRL's trainer passes to the actor."""
     import torch
     from verl.models.transformers.qwen2_vl import get_rope_index
     from verl.utils.tensordict_utils import get_tensordict
@@ -162,7 +163,7 @@ def make_batch(config: "Qwen2_5_VLConfig", shape: Shape) -> "TensorDict":
 
 
 class _Processor:
-    """What `get_rope_index` asks of a processor, itself standing for its tokenizer and its image processor as well."""
+    """The parts of a processor that `get_rope_index` reads; also acts as its tokenizer and image processor."""
 
     def __init__(self, merge_size: int, ids: dict[str, int]) -> None:
         self.merge_size = merge_size
@@ -171,9 +172,9 @@ class _Processor:
 
 
 def measure(shape: Shape, attention: str, result_file: Path, changes: Sequence[str] = ()) -> None:
-    """Measure one case in this process; after every phase, what is known so far is in `result_file`.
+    """Measure one case in this process; write the results so far to `result_file` after every phase.
 
-    The environment is that of `environment`; the config of the model is put beside the file.
+    Needs the variables of `environment`. Writes the model's config to the folder of `result_file`.
     """
     import torch
     from verl.utils.device import get_device_name, get_torch_device
@@ -187,7 +188,7 @@ def measure(shape: Shape, attention: str, result_file: Path, changes: Sequence[s
     length = int(batch["input_ids"].offsets()[1])
     visual = int((batch["input_ids"].values() == hf_config.image_token_id).sum()) // shape.sequences
     peak_flops = PEAK_FLOPS.get(device.get_device_name())
-    one = flops(hf_config, length, *(side // hf_config.vision_config.patch_size for side in shape.image))
+    per_sequence = flops(hf_config, length, *(side // hf_config.vision_config.patch_size for side in shape.image))
     result: dict[str, Any] = {
         "device": device.get_device_name(),
         "peak_flops": peak_flops,
@@ -219,8 +220,8 @@ def measure(shape: Shape, attention: str, result_file: Path, changes: Sequence[s
     try:
         worker = build_worker(config)
         log_prob = LogProb(worker, config, batch)
-        phase("log_prob", log_prob, one.forward)
-        phase("update", Update(worker, config, log_prob.with_log_probs()), one.update)
+        phase("log_prob", log_prob, per_sequence.forward)
+        phase("update", Update(worker, config, log_prob.with_log_probs()), per_sequence.update)
         result["status"] = "ok"
     except torch.OutOfMemoryError as error:
         result |= {"status": "out of memory", "cause": str(error), "peak_memory_gib": peak_memory()}
@@ -228,15 +229,15 @@ def measure(shape: Shape, attention: str, result_file: Path, changes: Sequence[s
 
 
 def environment(config: DictConfig) -> dict[str, str]:
-    """Return the environment of a case's process: that of a run of its recipe, in a world of one rank."""
-    # Port 0 is any free one.
+    """Return the environment variables of a case's process: those of the recipe's runs, for a world of one rank."""
+    # Port 0 picks a free port.
     world = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     recipe = config.ray_kwargs.ray_init.runtime_env.env_vars
     return {**os.environ, **world, **{name: str(value) for name, value in recipe.items()}}
 
 
 def median_seconds(run: Callable[[], Any], synchronize: Callable[[], Any]) -> float:
-    """Return the median wall-clock time of `REPEATS` runs after one that is not counted."""
+    """Return the median wall-clock time of `REPEATS` runs, after one run that warms up."""
     seconds = []
     for _ in range(1 + REPEATS):
         synchronize()
@@ -248,7 +249,7 @@ def median_seconds(run: Callable[[], Any], synchronize: Callable[[], Any]) -> fl
 
 
 def settings(shape: Shape, config: DictConfig, changes: Sequence[str]) -> dict[str, Any]:
-    """Return what of the configuration decides over speed and memory."""
+    """Return the settings that decide speed and memory."""
     actor, model = config.actor_rollout_ref.actor, config.actor_rollout_ref.model
     return {
         "recipe": shape.recipe,
@@ -272,13 +273,13 @@ def build_worker(config: DictConfig) -> Any:
     from verl.workers.engine_workers import ActorRolloutRefWorker
 
     def random_weights(config: Any, torch_dtype: torch.dtype, **_: Any) -> torch.nn.Module:
-        # Drawn on the device, where it takes a second, and handed over from the CPU as loaded ones are.
+        # Drawing on the device takes a second; veRL expects loaded weights on the CPU.
         with torch.device(get_device_name()):
             model = AutoModelForImageTextToText.from_config(config, dtype=torch_dtype)
         return model.to("cpu")
 
     AutoModelForImageTextToText.from_pretrained = random_weights
-    # As veRL leaves it after every transfer of weights.
+    # veRL sets this after every weight transfer.
     set_expandable_segments(True)
     worker = ActorRolloutRefWorker(config.actor_rollout_ref, "actor")
     worker.init_model()
@@ -287,7 +288,7 @@ def build_worker(config: DictConfig) -> Any:
 
 
 class LogProb:
-    """The pass that gives the old log-probabilities: `_compute_old_log_prob` of veRL's trainer without its queue."""
+    """A pass for old log-probabilities: `_compute_old_log_prob` of veRL's trainer, without the transfer queue."""
 
     def __init__(self, worker: Any, config: DictConfig, batch: "TensorDict") -> None:
         self.worker, self.batch = worker, batch
@@ -303,7 +304,7 @@ class LogProb:
         self.output = self.worker.compute_log_prob(_with(self.batch, self.extra_info))
 
     def with_log_probs(self) -> "TensorDict":
-        """Return the batch with the last pass as the old policy's and the reference's log-probabilities."""
+        """Return the batch with the last pass's output as `old_log_probs` and `ref_log_prob`."""
         from verl.workers.utils.padding import response_from_nested
 
         batch = self.batch.copy()
@@ -313,7 +314,7 @@ class LogProb:
 
 
 class Update:
-    """One update on the whole batch: `_update_actor` of veRL's trainer without its queue."""
+    """An update on the whole batch: `_update_actor` of veRL's trainer, without the transfer queue."""
 
     def __init__(self, worker: Any, config: DictConfig, batch: "TensorDict") -> None:
         actor = config.actor_rollout_ref.actor
@@ -334,7 +335,7 @@ class Update:
     def __call__(self) -> None:
         metrics = self.worker.update_actor(_with(self.batch, self.extra_info))["metrics"]
         if not all(map(math.isfinite, metrics["grad_norm"])):
-            raise RuntimeError(f"the gradient norm is {metrics['grad_norm']}: veRL has left the optimizer step out")
+            raise RuntimeError(f"the gradient norm is {metrics['grad_norm']}, so veRL skipped the optimizer step")
 
 
 def _with(batch: "TensorDict", extra_info: dict[str, Any]) -> "TensorDict":
@@ -347,7 +348,7 @@ def _with(batch: "TensorDict", extra_info: dict[str, Any]) -> "TensorDict":
 
 
 def run_case(name: str, attention: str, limit: float, changes: Sequence[str]) -> dict[str, Any]:
-    """Measure one case in a process of its own, which has `limit` seconds, and return its part of the JSON."""
+    """Measure one case in a new process, for at most `limit` seconds; return its entry in the JSON."""
     case: dict[str, Any] = {"shape": name, "attention": attention}
     with tempfile.TemporaryDirectory() as folder:
         result_file, log_file = Path(folder) / "result.json", Path(folder) / "log"
@@ -355,7 +356,7 @@ def run_case(name: str, attention: str, limit: float, changes: Sequence[str]) ->
         command += ["--overrides", *changes]
         variables = environment(configure(SHAPES[name], attention, Path(folder), changes))
         with log_file.open("w") as log:
-            # The compiler of torch starts processes of its own: all are in one session, to end together.
+            # In a new session, so that processes started by torch's compiler end with the case.
             process = subprocess.Popen(command, stdout=log, stderr=log, env=variables, start_new_session=True)
             status: int | None = None
             try:
@@ -377,11 +378,11 @@ def run_case(name: str, attention: str, limit: float, changes: Sequence[str]) ->
 
 
 def cause_of(status: int, log: str) -> str:
-    """Return why a process ended with `status`: the signal that killed it, or the last exception in its log."""
+    """Say why a process ended with `status`: the signal that killed it, or the last exception in its log."""
     if status < 0:
         name = signal.Signals(-status).name
         return f"killed by {name}" + (": most likely out of main memory" if name == "SIGKILL" else "")
-    # torch and Ray put the name of the process before what it writes, Ray in colour.
+    # torch and Ray prefix lines with the name of the process, Ray in colour.
     log = re.sub(r"\x1b\[[\d;]*m", "", log)
     exceptions = re.findall(
         r"^(?:\[rank\d+\]: |\(\w+ pid=\d+\) )?([\w.]*(?:Error|Exception|Interrupt|Exit)\b.*)", log, re.MULTILINE
@@ -392,17 +393,17 @@ def cause_of(status: int, log: str) -> str:
 def main() -> None:
     """Print all cases as JSON; exit with 1 if one failed or timed out."""
     parser = argparse.ArgumentParser(description="Speed, MFU and memory of veRL's actor on one GPU.")
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["3b", "7b"])
-    parser.add_argument("--attentions", nargs="+", choices=ATTENTIONS, default=ATTENTIONS)
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="for all; a case gets its share of what is left")
-    parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE", help="changes of the recipes")
-    parser.add_argument("--result", type=Path, help="measure the one case named in this process, into this file")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["3b", "7b"], help="(3b 7b)")
+    parser.add_argument("--attentions", nargs="+", choices=ATTENTIONS, default=ATTENTIONS, help="(all)")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="limit for all cases together (%(default)s)")
+    parser.add_argument("--overrides", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of the recipes")
+    parser.add_argument("--result", type=Path, help="measure the first shape and attention here, into this JSON file")
     arguments = parser.parse_args()
     if arguments.result:
         measure(SHAPES[arguments.shapes[0]], arguments.attentions[0], arguments.result, arguments.overrides)
         return
     if arguments.shapes != ["tiny"] and not count_gpus():
-        parser.error("no GPU answered: --shapes tiny runs without one")
+        parser.error("found no GPU; use --shapes tiny to run on a CPU")
     end = time.monotonic() + arguments.seconds
     missing = set() if importlib.util.find_spec("flash_attn") else {"flash_attention_2"}
     all_cases = [(shape, attention) for shape in arguments.shapes for attention in arguments.attentions]
@@ -417,7 +418,7 @@ def main() -> None:
         cases.append(run_case(shape, attention, limit, arguments.overrides))
         print(f"{shape} {attention}: {cases[-1]['status']}", file=sys.stderr)
     versions = {name: version(name) for name in ("torch", "transformers", "verl")}
-    # Where it is installed, veRL computes log-probabilities with it whatever the attention is.
+    # If installed, veRL computes log-probabilities with flash-attn under every attention.
     versions["flash_attn"] = "none" if missing else version("flash_attn")
     print(json.dumps({"versions": versions, "repeats": REPEATS, "cases": cases}, indent=2))
     if any(case["status"] in FAILURES for case in cases):

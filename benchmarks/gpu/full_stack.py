@@ -1,21 +1,21 @@
-"""The first run on a GPU: time, MFU and memory of whole training steps, with random weights and nothing to download.
+"""First run on a GPU: time, MFU and memory of whole training steps with random weights; downloads nothing.
 
     .venv/bin/python benchmarks/gpu/full_stack.py                                   # all stages, in order
     .venv/bin/python benchmarks/gpu/full_stack.py --stages 3b --fused-kernels on off --tokens-per-gpu 4096 16384 24576
     .venv/bin/python benchmarks/gpu/full_stack.py --stages 3b --attentions sdpa flash_attention_2 --budget-s 1200
     .venv/bin/python benchmarks/gpu/full_stack.py --device cpu                      # the same stages, tiny, on a CPU
 
-A stage (`stages.py`) is a training run of its own: vLLM, the vote, actor and reference through `mmupt`, or the actor
-alone through `actor_step.py`. Its weights are random, in the shape of a published model (`random_model.py`); its
-questions are those about figures, whose images are enlarged. Random weights do not end a response, so that all
-responses have the full length (`ignore_eos`). Answers, rewards and accuracies mean nothing here.
+A stage (`stages.py`) is a separate training run: vLLM, vote, actor and reference through `mmupt`, or the actor alone
+through `actor_step.py`. Weights are random, in the shape of a published model (`random_model.py`); questions are those
+of the figures data set, with enlarged images. All responses have the full length (`ignore_eos`). Answers, rewards and
+accuracies mean nothing here.
 
-`--fused-kernels`, `--tokens-per-gpu` and `--attentions` run every stage once for each combination; what is not given is
-as in the recipe. A stage that fails leaves its cause and its log, and the next one goes on. Within `--budget-s` seconds
-for all, a stage that no longer fits is skipped: one of which an earlier variant took longer than what is left.
+`--fused-kernels`, `--tokens-per-gpu` and `--attentions` run every stage once per combination; the recipe decides
+options that are not given. If a stage fails, its cause and log are kept and the next stage runs. `--budget-s` limits
+all stages together; a stage is skipped if an earlier variant of it took longer than the time left.
 
-The result is a Markdown table on standard output and, after every stage, a JSON file; docs/gpu.md explains its fields.
-The exit status is 1 if a stage failed or ran out of time; out of memory is a result.
+Prints a Markdown table, and writes a JSON file after every stage; docs/gpu.md explains its fields. The exit status is 1
+if a stage fails or times out; out of memory is a result.
 """
 
 import argparse
@@ -57,21 +57,21 @@ SCHEMA = 1
 
 ATTENTIONS = ("sdpa", "flash_attention_2")
 
-# Of a stage that did not do what it was to do.
+# Statuses for which this program exits with 1.
 FAILURES = ("failed", "timed out")
 
-# A stage is not started with less than this left.
+# No stage starts with less time left.
 LEAST_SECONDS = 60.0
 
-# Time that a run has to end by itself when it is told to, before its processes are killed.
+# Seconds between Ctrl-C and the killing of a run's processes.
 GRACE_SECONDS = 20.0
 
-# Marks the processes of a run in their environment.
+# Environment variable that marks the processes of a run.
 MARK = "MMUPT_FULL_STACK_RUN"
 
 
 def train(recipe: str, overrides: list[str]) -> None:
-    """Train a recipe as `mmupt train` does, without a checkpoint and an export, which a large model waits long for."""
+    """Train a recipe like `mmupt train`, without checkpoint and export, which take long for a large model."""
     from mmupt.compose import refuse
     from mmupt.runtime.preflight import problems_of_rows
     from mmupt.training.memory_estimate import report
@@ -80,7 +80,7 @@ def train(recipe: str, overrides: list[str]) -> None:
 
     config = prepare_run(recipe, overrides)
     if config.mmupt.baseline.method is not None:
-        sys.exit(f"error: {recipe} trains by {config.mmupt.baseline.method}, which has no steps to measure")
+        sys.exit(f"error: recipe {recipe} uses {config.mmupt.baseline.method}, which has no GRPO steps; choose another")
     run_folder = Path(config.mmupt.run_folder)
     run_folder.mkdir(parents=True, exist_ok=True)
     config.trainer.save_freq = -1
@@ -93,9 +93,9 @@ def train(recipe: str, overrides: list[str]) -> None:
 
 
 def run_command(command: Sequence[str], log: Path, limit: float | None) -> int | None:
-    """Run a command with its output in `log`; return its exit status, None if it was ended after `limit` seconds.
+    """Run a command with its output in `log`; return its exit status, or None if it was ended after `limit` seconds.
 
-    No process that it started survives, whatever way it ends.
+    No process that it started survives, however it ends.
     """
     mark = uuid.uuid4().hex
     with log.open("w") as output:
@@ -116,27 +116,27 @@ def run_command(command: Sequence[str], log: Path, limit: float | None) -> int |
 
 
 def _end(process: psutil.Popen, mark: str) -> None:
-    """End a command and all that it started: first by Ctrl-C, upon which Ray ends its own."""
+    """End a command and all its processes: first with Ctrl-C, on which Ray ends its own processes."""
     started = set()
     if process.is_running():
         started = {process, *process.children(recursive=True)}
         process.send_signal(signal.SIGINT)
         with suppress(psutil.TimeoutExpired):
             process.wait(GRACE_SECONDS)
-    for other in psutil.process_iter():
+    for candidate in psutil.process_iter():
         with suppress(psutil.Error):
-            if other.environ().get(MARK) == mark:
-                started.add(other)
-    for other in started:
+            if candidate.environ().get(MARK) == mark:
+                started.add(candidate)
+    for member in started:
         with suppress(psutil.Error):
-            other.kill()
+            member.kill()
     psutil.wait_procs(started, timeout=GRACE_SECONDS)
 
 
 def run_stage(
     name: str, stage: Stage | ActorStage, variant: Variant, limit: float | None, models: Path, logs: Path
 ) -> dict[str, Any]:
-    """Run a stage and return its part of the result."""
+    """Run a stage; return its entry in the result file."""
     result: dict[str, Any] = {"stage": name, "variant": variant.name, "status": "ok", "cause": None}
     log = logs / f"{name}-{variant.name}.log"
     start = time.monotonic()
@@ -146,7 +146,7 @@ def run_stage(
     try:
         run: Callable[..., dict[str, Any]] = _run_actor if isinstance(stage, ActorStage) else _run_steps
         result |= run(stage, variant, limit, models, log)
-    # Whatever it is, the next stage goes on.
+    # Any error ends this stage alone.
     except Exception as error:
         traceback.print_exc()
         result |= {"status": "failed", "cause": f"{type(error).__name__}: {error}"}
@@ -154,16 +154,16 @@ def run_stage(
 
 
 def _outcome(status: int | None, log: Path, limit: float | None) -> dict[str, Any]:
-    """Return status and cause of a run that ended with an exit status, or with None after its time was up."""
+    """Return status and cause of a run, {} if it succeeded; the exit status None means that it timed out."""
     if status is None:
         return {"status": "timed out", "cause": f"not finished after {limit:.0f} s"}
     if status == 0:
         return {}
     text = log.read_text(errors="replace")
-    if found := re.search(r".*OutOfMemoryError.*", text):
-        return {"status": "out of memory", "cause": found[0].strip()[:500]}
-    if refused := re.findall(r"^error: .*", text, re.MULTILINE):
-        return {"status": "failed", "cause": refused[-1][:500]}
+    if match := re.search(r".*OutOfMemoryError.*", text):
+        return {"status": "out of memory", "cause": match[0].strip()[:500]}
+    if errors := re.findall(r"^error: .*", text, re.MULTILINE):
+        return {"status": "failed", "cause": errors[-1][:500]}
     return {"status": "failed", "cause": cause_of(status, text)[:500]}
 
 
@@ -177,12 +177,12 @@ def _run_actor(stage: ActorStage, variant: Variant, limit: float | None, models:
     outcome = _outcome(run_command(command, log, limit), log, limit)
     result = {"command": shlex.join(command), **outcome}
     text = log.read_text(errors="replace")
-    # The result is the one JSON that begins with a line of its own.
-    if found := re.search(r"^\{$", text, re.MULTILINE):
-        result["actor_step"], _ = json.JSONDecoder().raw_decode(text[found.start() :])
-        bad = [case for case in result["actor_step"]["cases"] if case["status"] in (*FAILURES, "out of memory")]
-        if bad:
-            result |= {"status": bad[0]["status"], "cause": bad[0]["cause"]}
+    # The result is the only JSON whose opening brace is alone on its line.
+    if match := re.search(r"^\{$", text, re.MULTILINE):
+        result["actor_step"], _ = json.JSONDecoder().raw_decode(text[match.start() :])
+        failed = [case for case in result["actor_step"]["cases"] if case["status"] in (*FAILURES, "out of memory")]
+        if failed:
+            result |= {"status": failed[0]["status"], "cause": failed[0]["cause"]}
     return result
 
 
@@ -198,7 +198,7 @@ def _run_steps(stage: Stage, variant: Variant, limit: float | None, models: Path
     with tempfile.TemporaryDirectory(prefix="run_", dir=log.parent) as name, CardMemory() as card:
         run_folder = Path(name)
         overrides = overrides_of(stage, variant, model, run_folder)
-        # --verbose: without it, the output of all processes goes to a log in the run folder, which does not stay.
+        # Without --verbose, the output of all processes goes to a log in the run folder, which is deleted.
         launcher = ["-m", "mmupt", "train", "--verbose"] if stage.keeps_policy else [__file__, "--train"]
         command = [sys.executable, *launcher, stage.recipe, *overrides]
         launched = time.time()
@@ -209,9 +209,9 @@ def _run_steps(stage: Stage, variant: Variant, limit: float | None, models: Path
 
 
 def make_model(name: str, folder: Path, device: str, limit: float | None, log: Path) -> dict[str, Any]:
-    """Make the random weights of a stage; return status and cause if that fails, and nothing else.
+    """Write a model with random weights; return status and cause if that fails, else {}.
 
-    In a process of its own: this one would keep the memory of the card in which they were drawn.
+    Runs in a new process, because this one would keep the card's memory in which the weights are drawn.
     """
     script = Path(__file__).with_name("random_model.py")
     command = [sys.executable, str(script), name, str(folder), "--device", device]
@@ -222,7 +222,10 @@ def make_model(name: str, folder: Path, device: str, limit: float | None, log: P
 
 
 def why_skipped(name: str, left: float | None, needed: Mapping[str, float]) -> str | None:
-    """Return why a stage is not started with so many seconds left, if it is not."""
+    """Return why a stage is skipped with `left` seconds to go, or None if it is not.
+
+    `needed` has the longest time of each stage's earlier variants in seconds.
+    """
     if left is None:
         return None
     if name in needed and left < needed[name]:
@@ -233,7 +236,7 @@ def why_skipped(name: str, left: float | None, needed: Mapping[str, float]) -> s
 def run_stages(
     stages: Mapping[str, Stage | ActorStage], variants: Sequence[Variant], budget: float | None, output: Path
 ) -> list[dict[str, Any]]:
-    """Run every stage in every variant, write the result after each, and return all of them."""
+    """Run every stage in every variant, rewrite the result file after each, and return all results."""
     report: dict[str, Any] = {
         "schema": SCHEMA,
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -245,7 +248,7 @@ def run_stages(
     }
     end = None if budget is None else time.monotonic() + budget
     needed: dict[str, float] = {}
-    # The launcher runs in the root of the checkout.
+    # Stages run in the root of the checkout, not in this process's working directory.
     output = output.absolute()
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="models_", dir=output.parent) as models:
@@ -267,22 +270,23 @@ def run_stages(
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:
-    """Return the phases of all stages as a table in Markdown; a stage without any has its status there."""
+    """Format the phases of all stages as a Markdown table; a stage that is not ok has a row with its status."""
     head = ("stage", "variant", "phase", "seconds", "tokens/s", "MFU", "GiB: card", "allocated", "estimate")
     rows: list[tuple[str, ...]] = [head]
     for result in results:
         stage, variant = result["stage"], result["variant"]
         if result["status"] != "ok":
             rows.append((stage, variant, result["status"], *[""] * 6))
-        for phase, one in (result.get("phases") or {}).items():
+        for phase, values in (result.get("phases") or {}).items():
             mfu = result["update"]["mfu"]["least"] if phase == "update_actor" and "update" in result else None
-            memory = (one["card_gib"], one["allocated_gib"], one["estimate_gib"])
-            rows.append((stage, variant, phase, *map(_cell, (one["seconds"], one["tokens_per_second"], mfu, *memory))))
+            memory = (values["card_gib"], values["allocated_gib"], values["estimate_gib"])
+            cells = map(_cell, (values["seconds"], values["tokens_per_second"], mfu, *memory))
+            rows.append((stage, variant, phase, *cells))
         for case in (result.get("actor_step") or {}).get("cases", ()):
             for phase in ("log_prob", "update"):
-                if one := case.get(phase):
-                    cells = map(_cell, (one["seconds"], one["tokens_per_second"], one["mfu"]))
-                    memory_cells = ("", _cell(one["peak_memory_gib"]), "")
+                if values := case.get(phase):
+                    cells = map(_cell, (values["seconds"], values["tokens_per_second"], values["mfu"]))
+                    memory_cells = ("", _cell(values["peak_memory_gib"]), "")
                     rows.append((stage, variant, f"{phase}, {case['attention']}", *cells, *memory_cells))
     return markdown_table(rows)
 
@@ -292,27 +296,31 @@ def _cell(value: float | None) -> str:
 
 
 def main() -> None:
-    """Run the stages of the command line; exit with 1 if one failed or timed out."""
+    """Run the given stages; exit with 1 if one fails or times out."""
     if sys.argv[1:2] == ["--train"]:
         train(sys.argv[2], sys.argv[3:])
         return
-    # Unwinds, so that a run which is told to end takes its processes and weights with it.
+    # SystemExit runs the cleanup of processes and weights, which the default handler would skip.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     parser = argparse.ArgumentParser(description="Time, MFU and memory of whole training steps with random weights.")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu runs all stages in tiny shapes")
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="in the order given")
-    parser.add_argument("--fused-kernels", nargs="+", choices=("on", "off"), default=[None])
-    parser.add_argument("--tokens-per-gpu", nargs="+", type=int, default=[None], help="tokens of a micro-batch")
-    parser.add_argument("--attentions", nargs="+", choices=ATTENTIONS, default=[None])
-    parser.add_argument("--recipe", help="of all stages with whole steps but tiny, in place of theirs")
+    parser.add_argument(
+        "--stages", nargs="+", choices=STAGES, default=list(STAGES), help="in this order (default: all)"
+    )
+    parser.add_argument("--fused-kernels", nargs="+", choices=("on", "off"), default=[None], help="a variant per value")
+    parser.add_argument(
+        "--tokens-per-gpu", nargs="+", type=int, default=[None], help="tokens per micro-batch, likewise"
+    )
+    parser.add_argument("--attentions", nargs="+", choices=ATTENTIONS, default=[None], help="likewise")
+    parser.add_argument("--recipe", help="replaces the recipe of all stages with whole steps except tiny")
     for name in ("prompts", "responses", "pixels", "response-tokens", "steps"):
-        parser.add_argument(f"--{name}", type=int, help="of all stages with whole steps, in place of theirs")
-    parser.add_argument("--overrides", nargs="+", default=[], metavar="KEY=VALUE", help="further changes of the recipe")
-    parser.add_argument("--budget-s", type=float, help="seconds for all stages; what no longer fits is skipped")
-    parser.add_argument("--output", type=Path, help="JSON file, beside which logs go (runs/gpu/TIME/result.json)")
+        parser.add_argument(f"--{name}", type=int, help="replaces the value of all stages with whole steps")
+    parser.add_argument("--overrides", nargs="+", default=[], metavar="KEY=VALUE", help="further recipe overrides")
+    parser.add_argument("--budget-s", type=float, help="limit for all stages together in seconds")
+    parser.add_argument("--output", type=Path, help="JSON file; logs go to its folder (runs/gpu/TIME/result.json)")
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not count_gpus():
-        parser.error("no GPU answered: --device cpu runs without one")
+        parser.error("found no GPU; use --device cpu to run on a CPU")
     names = ("prompts", "responses", "pixels", "response_tokens", "steps")
     sizes = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     stages: dict[str, Stage | ActorStage] = {}
@@ -329,7 +337,7 @@ def main() -> None:
     output = arguments.output or ROOT / "runs" / "gpu" / time.strftime("%Y-%m-%dT%H-%M-%S") / "result.json"
     results = run_stages(stages, variants, arguments.budget_s, output)
     print(table(results))
-    print(f"The result is in {output}")
+    print(f"Results: {output}")
     if any(result["status"] in FAILURES for result in results):
         sys.exit(1)
 

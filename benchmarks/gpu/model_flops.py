@@ -1,30 +1,30 @@
-"""Floating-point operations of one sequence with one image, for MFU. A multiply-add counts as two.
+"""Floating-point operations of a sequence with one image, for MFU. A multiply-add counts as two.
 
-Matrix products only: norms, activations, softmax and the embedding table are left out. Logits are counted for all
-tokens, because veRL computes them for all. Recomputation for gradient checkpointing is not counted: it is no work of
-the model. Counted for Qwen2.5-VL and Qwen3-VL; tests/benchmarks compare with what torch counts.
+Only matrix products count: norms, activations, softmax and the embedding table are left out. Logits count for all
+tokens, because veRL computes all of them. Recomputation for gradient checkpointing does not count as work of the model.
+Covers Qwen2.5-VL and Qwen3-VL; tests/benchmarks compare with torch's FLOP counter.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-# Dense bf16 FLOP/s by the name that CUDA gives the device: NVIDIA's data sheets of the H100 and H200, SXM.
+# Dense bf16 FLOP/s by CUDA device name, from NVIDIA's data sheets of the H100 SXM and H200 SXM.
 PEAK_FLOPS = {"NVIDIA H100 80GB HBM3": 989e12, "NVIDIA H200": 989e12}
 
 
 @dataclass(frozen=True)
 class Flops:
-    """Operations of one forward pass, by part; `update` adds the backward pass, which takes twice the forward pass."""
+    """FLOPs of a forward pass, by part. `update` adds the backward pass, which takes twice the forward pass."""
 
     # Linear layers of the language model and lm_head: 2 x tokens x weights.
     language: float
-    # Causal attention of the language model: 2 x tokens^2 x width of all heads a layer, half of the full square.
+    # Causal attention of the language model: 2 x tokens^2 x width of all heads per layer, half of the full square.
     causal: float
     # Linear layers of the vision tower and its mergers.
     vision: float
-    # Attention of the vision tower: 4 x patches^2 x hidden a layer, or per window where a layer has windows.
+    # Attention of the vision tower: 4 x patches^2 x hidden per layer, or per window in layers with windows.
     vision_attention: float
-    # The part of `vision` that computes no gradient of its input, because its input is the image.
+    # The patch embedding, a part of `vision`. Its input is the image, which needs no gradient.
     pixels: float
 
     @property
@@ -37,22 +37,22 @@ class Flops:
 
     @property
     def update_language(self) -> float:
-        """The part of `update` that every sequence takes."""
+        """The part of `update` per sequence."""
         return 3 * (self.language + self.causal)
 
     @property
     def update_vision(self) -> float:
-        """The part of `update` that every image takes, once for all sequences that share it in a micro-batch."""
+        """The part of `update` per image; sequences that share an image in a micro-batch share it."""
         return 3 * (self.vision + self.vision_attention) - self.pixels
 
 
 def flops(config: Any, length: int, rows: int, columns: int) -> Flops:
-    """Return the operations of a sequence.
+    """Count the FLOPs of a sequence.
 
     Args:
-        config: of Hugging Face, for Qwen2.5-VL or Qwen3-VL.
-        length: tokens of the sequence, its visual tokens included.
-        rows, columns: patches of its image.
+        config: Hugging Face config of Qwen2.5-VL or Qwen3-VL.
+        length: tokens of the sequence, including visual tokens.
+        rows, columns: height and width of its image in patches.
     """
     text, vision = config.text_config, config.vision_config
     hidden, width = text.hidden_size, vision.hidden_size

@@ -1,4 +1,4 @@
-"""Time, speed and memory of each phase of a training step, from veRL's metrics, the phase log and the card's memory."""
+"""Time, speed and memory of each phase of a training step, from veRL's metrics, the phase log and memory samples."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -11,15 +11,15 @@ from benchmarks.gpu.machine import CardMemory
 from mmupt.models import shape_of
 from mmupt.training.memory_estimate import estimate
 
-# Phases whose every token is of a response, or of a prompt or a response, as veRL's timing_per_token_ms counts them.
+# Phases that process response tokens alone, and all tokens, as in veRL's timing_per_token_ms.
 RESPONSE_PHASES = ("gen",)
 SEQUENCE_PHASES = ("old_log_prob", "ref", "adv", "update_actor", "step")
-# What veRL times within its step.
+# Phases that veRL times within a step.
 PHASES_OF_STEP = (
     *("gen", "reward", "old_log_prob", "ref", "values", "adv", "update_critic", "update_actor"),
     *("save_checkpoint", "update_weights"),
 )
-# Phases of the memory estimate that a phase of veRL takes.
+# Phases of our memory estimate by phase of veRL.
 ESTIMATED = {
     "gen": ("generation",),
     "old_log_prob": ("log-probabilities",),
@@ -29,7 +29,7 @@ ESTIMATED = {
 
 
 def estimated(config: DictConfig, model: Path) -> dict[str, float] | None:
-    """Return the memory estimate by phase; None where the hardware states no memory, as a CPU does."""
+    """Return the memory estimate in GiB by phase; None if the hardware config states no GPU memory, as on a CPU."""
     shape = shape_of(str(model))
     if config.mmupt.gpu_memory_gib is None or shape is None:
         return None
@@ -37,24 +37,24 @@ def estimated(config: DictConfig, model: Path) -> dict[str, float] | None:
 
 
 def phases_of(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return seconds and tokens a second of every phase of a step, from veRL's metrics of the step.
+    """Return seconds and tokens per second of every phase of a step, from veRL's metrics of the step.
 
-    `other` is the part of a step that veRL times in no phase.
+    The phase `other` is the part of the step outside veRL's phases.
     """
     prefix = "timing_s/"
     sequences = metrics["perf/total_num_tokens"]
-    # veRL gives the mean of a response alone; a step has as many responses as sequences.
+    # veRL logs the total of all tokens, but only the mean response length.
     mean = metrics["prompt_length/mean"] + metrics["response_length/mean"]
     responses = sequences * metrics["response_length/mean"] / mean
-    found: dict[str, dict[str, Any]] = {}
+    phases: dict[str, dict[str, Any]] = {}
     for key, seconds in metrics.items():
         if key.startswith(prefix):
             phase = key.removeprefix(prefix)
             tokens = responses if phase in RESPONSE_PHASES else sequences if phase in SEQUENCE_PHASES else None
             rate = None if tokens is None or not seconds else round(tokens / seconds, 1)
-            found[phase] = {"seconds": round(seconds, 3), "tokens_per_second": rate}
-    other = found["step"]["seconds"] - sum(found[phase]["seconds"] for phase in PHASES_OF_STEP if phase in found)
-    return found | {"other": {"seconds": round(other, 3), "tokens_per_second": None}}
+            phases[phase] = {"seconds": round(seconds, 3), "tokens_per_second": rate}
+    other = phases["step"]["seconds"] - sum(phases[phase]["seconds"] for phase in PHASES_OF_STEP if phase in phases)
+    return phases | {"other": {"seconds": round(other, 3), "tokens_per_second": None}}
 
 
 def summary(
@@ -63,29 +63,36 @@ def summary(
     card: CardMemory,
     estimate_gib: Mapping[str, float] | None,
 ) -> dict[str, dict[str, Any]]:
-    """Return by phase the medians of all steps but the first, and the peaks of memory of all."""
+    """Return, by phase, medians over all steps but the first, and peaks of memory over all steps.
+
+    Args:
+        steps: `phases_of` each step.
+        notes: lines of the phase log.
+        card: memory samples of the cards.
+        estimate_gib: the memory estimate by its phases, None on a CPU.
+    """
     counted = steps[1:] or steps
     phases = dict.fromkeys([*(phase for step in steps for phase in step), *(note["phase"] for note in notes)])
-    found = {}
+    summaries = {}
     for phase in phases:
         times = [step[phase] for step in counted if phase in step]
-        rates = [one["tokens_per_second"] for one in times if one["tokens_per_second"] is not None]
+        rates = [time["tokens_per_second"] for time in times if time["tokens_per_second"] is not None]
         spans = [(note["begin"], note["end"]) for note in notes if note["phase"] == phase and "begin" in note]
         peaks = [note for note in notes if note["phase"] == phase and "rank" in note]
-        of_estimate = [estimate_gib[name] for name in ESTIMATED.get(phase, ())] if estimate_gib else []
-        one = {
-            "seconds": round(statistics.median(one["seconds"] for one in times), 3) if times else None,
+        estimates = [estimate_gib[name] for name in ESTIMATED.get(phase, ())] if estimate_gib else []
+        values = {
+            "seconds": round(statistics.median(time["seconds"] for time in times), 3) if times else None,
             "tokens_per_second": round(statistics.median(rates), 1) if rates else None,
             "card_gib": _rounded(card.peak(spans)),
             # The CPU platform counts no memory.
             "allocated_gib": _rounded(max((note["allocated_gib"] for note in peaks), default=0.0) or None),
             "reserved_gib": _rounded(max((note["reserved_gib"] for note in peaks), default=0.0) or None),
-            "estimate_gib": max(of_estimate, default=None),
+            "estimate_gib": max(estimates, default=None),
         }
-        # veRL reports a step before it has timed the dump of the responses.
-        if any(value is not None for value in one.values()):
-            found[phase] = one
-    return found
+        # veRL logs a step's metrics before it has timed the dump of the responses, a phase without values.
+        if any(value is not None for value in values.values()):
+            summaries[phase] = values
+    return summaries
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,13 +1,13 @@
-"""Notes when each phase of a step begins and ends, and the most GPU memory that a rank allocates in it.
+"""Logs when each phase of a step begins and ends, and the peak GPU memory of each rank in it.
 
-veRL imports this module in every process of a run that has VERL_USE_EXTERNAL_MODULES=benchmarks.gpu.phase_log, and the
-notes go to the file that MMUPT_PHASE_LOG names, one JSON object per line:
+veRL imports this module in every process of a run with VERL_USE_EXTERNAL_MODULES=benchmarks.gpu.phase_log. The log is
+the file that MMUPT_PHASE_LOG names, with one JSON object per line:
 
     {"phase": "gen", "begin": 1764258000.1, "end": 1764258007.9}                        from the trainer, seconds
     {"phase": "update_actor", "rank": 0, "allocated_gib": 41.2, "reserved_gib": 44.0}   from a rank, peaks
 
-Phases have veRL's names, those of timing_s/*. A rank resets its peaks when a phase begins, so that veRL's own
-actor/perf/max_memory_allocated_gb is the peak of the update.
+Phases have veRL's names, as in timing_s/*. A rank resets its peaks when a phase begins, so veRL's own
+actor/perf/max_memory_allocated_gb becomes the peak of the update.
 """
 
 import functools
@@ -23,9 +23,9 @@ from typing import Any
 import wrapt
 
 FILE = "MMUPT_PHASE_LOG"
-# Where veRL's trainers time their phases (`marked_timer`).
+# Modules of verl.trainer.ppo.v1 that time phases with `marked_timer`.
 TRAINERS = ("trainer_base", "trainer_sync", "trainer_colocate_async", "trainer_separate_async")
-# Methods of veRL's worker, and the phase that each belongs to.
+# Phases by the method of veRL's worker that runs them.
 METHODS = {
     "compute_log_prob": "old_log_prob",
     "compute_ref_log_prob": "ref",
@@ -35,7 +35,7 @@ METHODS = {
 
 
 def note(**fields: Any) -> None:
-    """Append a line to the log."""
+    """Append a JSON line to the log."""
     with open(os.environ[FILE], "a") as file:
         file.write(json.dumps(fields) + "\n")
 
@@ -60,7 +60,7 @@ def _measure_memory(workers: ModuleType) -> None:
 
 
 def with_peaks(method: Callable[..., Any], phase: str, workers: ModuleType) -> Callable[..., Any]:
-    """Return the method of a worker with a note of its peaks; veRL's marks on it are kept."""
+    """Wrap a worker's method to log its peak memory; keeps the attributes that veRL has set on the method."""
 
     @contextmanager
     def noted(worker: Any) -> Iterator[None]:

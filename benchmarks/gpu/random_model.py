@@ -1,10 +1,10 @@
-"""A folder with random weights in the shape of a published model, made on the spot: nothing is downloaded.
+"""Write a model folder with random weights in the shape of a published model, without a download.
 
     .venv/bin/python benchmarks/gpu/random_model.py Qwen/Qwen2.5-VL-3B-Instruct FOLDER --device cuda
 
-The architecture, its processor and the image limits of the processor are the published ones. The tokenizer is that of
-the tiny model, padded with made-up words to the vocabulary of the shape, so that vLLM and the actor choose among all of
-its tokens. Random weights take the time and memory of trained ones and answer nothing.
+Architecture, processor and image limits are the published ones. The tokenizer is the tiny model's, padded with made-up
+words to the vocabulary of the shape, so that vLLM and the actor choose among all tokens. Random weights take the time
+and memory of trained weights; their answers mean nothing.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from mmupt.models import MODEL_FAMILIES
 from mmupt.models.qwen2_5_vl import VISION
 from mmupt.tiny import FOLDER
 
-# A name of this form is a model of a family with the few layers of `TINY_TEXT`, for runs on a CPU.
+# Prefix of a family's name: a model of the family with the sizes of `TINY_TEXT` and `TINY_VISION`, for a CPU.
 TINY_PREFIX = "tiny/"
 TINY_TEXT = {
     "hidden_size": 128,
@@ -30,9 +30,9 @@ TINY_TEXT = {
     "vocab_size": 512,
     "tie_word_embeddings": False,
 }
-# The published ids would be outside of a small vocabulary; those of the tokenizer are set with it.
+# The published ids would lie outside a small vocabulary; `write_processor` sets the tokenizer's ids.
 NO_TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
-# Tokens above which the tokenizer warns: the tiny model's limit is shorter than a prompt with a large image.
+# Length in tokens above which the tokenizer warns. The tiny model's limit is below a prompt with a large image.
 LONGEST_TEXT = 131072
 TINY_VISION = {"depth": 2, "hidden_size": 96, "intermediate_size": 192, "num_heads": 3}
 
@@ -59,7 +59,7 @@ def _processor_of_qwen3_vl(tokenizer: Any) -> Any:
 
 @dataclass(frozen=True)
 class Family:
-    """What config.json has beside the sizes that `mmupt.models` holds; `tiny` is what replaces it in tiny models."""
+    """Keys of config.json beside the sizes in `mmupt.models`, and their replacements in tiny models."""
 
     text: dict[str, Any]
     vision: dict[str, Any]
@@ -108,10 +108,10 @@ FAMILIES = {
 
 
 def model_config(model: str) -> Any:
-    """Return the Hugging Face config of a published model, by its name there, or of `tiny/FAMILY`.
+    """Return the Hugging Face config of a published model, by its Hugging Face name, or of `tiny/FAMILY`.
 
     Raises:
-        ValueError: `mmupt.models` has no shape of that name, or this module does not know its family.
+        ValueError: `mmupt.models` has no shape of this name, or `FAMILIES` lacks its family.
     """
     from transformers import AutoConfig
 
@@ -139,11 +139,11 @@ def _family_and_sizes(model: str) -> tuple[str, dict[str, Any]]:
             return family.name, dict(family.configs[model])
     known = [name for family in MODEL_FAMILIES.values() if family.name in FAMILIES for name in family.configs]
     tiny = [f"{TINY_PREFIX}{name}" for name in FAMILIES]
-    raise ValueError(f"no shape of {model}; known: {', '.join([*known, *tiny])}")
+    raise ValueError(f"unknown model {model}; choose from {', '.join([*known, *tiny])}")
 
 
 def write_tokenizer(folder: Path, vocabulary: int) -> Any:
-    """Write the tiny model's tokenizer, with made-up words up to `vocabulary` tokens, and return it."""
+    """Write the tiny model's tokenizer, padded with made-up words to `vocabulary` tokens; returns it."""
     from transformers import AutoTokenizer
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -157,7 +157,7 @@ def write_tokenizer(folder: Path, vocabulary: int) -> Any:
 
 
 def write_processor(model: str, folder: Path) -> Any:
-    """Write config, tokenizer and processor of a model into `folder`, and return the config."""
+    """Write config, tokenizer and processor of a model into `folder`; returns the config."""
     config = model_config(model)
     tokenizer = write_tokenizer(folder, config.text_config.vocab_size)
     FAMILIES[config.model_type].processor(tokenizer).save_pretrained(folder)
@@ -175,10 +175,7 @@ def write_processor(model: str, folder: Path) -> Any:
 
 
 def build_model(model: str, folder: Path, device: str) -> None:
-    """Write a model with random weights into `folder`.
-
-    Weights are bf16 where `device` is cuda and fp32 on a CPU, the dtypes in which the recipes compute.
-    """
+    """Write a model with random weights into `folder`: bf16 for cuda, fp32 for cpu, as the recipes compute."""
     import torch
     from transformers import AutoModelForImageTextToText, GenerationConfig
 
@@ -195,11 +192,11 @@ def build_model(model: str, folder: Path, device: str) -> None:
 
 
 def main() -> None:
-    """Write the model of the command line."""
-    parser = argparse.ArgumentParser(description="Write a model with random weights in the shape of a published one.")
+    """Write the given model."""
+    parser = argparse.ArgumentParser(description="Write a model with random weights in the shape of a published model.")
     parser.add_argument("model", help=f"a name on Hugging Face, or {TINY_PREFIX}FAMILY")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cpu", help="where the weights are drawn")
+    parser.add_argument("folder", type=Path, help="target folder")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cpu", help="draws the weights (%(default)s)")
     arguments = parser.parse_args()
     build_model(arguments.model, arguments.folder, arguments.device)
 

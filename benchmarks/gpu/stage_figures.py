@@ -1,4 +1,4 @@
-"""The figures of a stage: its settings and workload, and time, speed and memory from what its run has left."""
+"""The figures of a stage: settings, workload, time, speed and memory, from the files of its run."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from benchmarks.gpu.phase_figures import estimated, phases_of, summary
 from benchmarks.gpu.stages import Stage, image_of
 from mmupt.models import shape_of
 
-# Keys of the composed recipe that decide over time and memory.
+# Keys of the composed recipe that decide time and memory.
 SETTINGS = (
     "actor_rollout_ref.model.override_config.attn_implementation",
     "actor_rollout_ref.model.use_remove_padding",
@@ -43,21 +43,28 @@ SETTINGS = (
 
 
 def figures(stage: Stage, model: Path, run_folder: Path, card: CardMemory, launched: float) -> dict[str, Any]:
-    """Return what a run has left: all of it, or as much as it had done when it failed."""
+    """Return the figures of a run, which may have failed midway: then those of its finished steps.
+
+    Args:
+        stage, model: the stage and its model folder.
+        run_folder: folder of the run.
+        card: memory samples of the cards during the run.
+        launched: start of the run, in seconds since the epoch.
+    """
     config_file = run_folder / "config.yaml"
     if not config_file.is_file():
         return {}
     config = OmegaConf.load(config_file)
     assert isinstance(config, DictConfig)
     notes = _read_lines(run_folder / "phases.jsonl")
-    # veRL's file logger has one file, in a folder named by the project.
+    # veRL's file logger writes one file, in a folder named after the project.
     files = (run_folder / config.trainer.project_name).glob("*.jsonl")
     metrics = [line["data"] for file in files for line in _read_lines(file)]
     settings = {key: OmegaConf.select(config, key) for key in SETTINGS}
     result: dict[str, Any] = {"settings": settings, "estimate_gib": estimated(config, model)}
     begins = [note["begin"] for note in notes if note.get("phase") == "step"]
     result["start_s"] = round(min(begins) - launched, 1) if begins else None
-    result["steps"] = [phases_of(one) for one in metrics]
+    result["steps"] = [phases_of(step) for step in metrics]
     result["phases"] = summary(result["steps"], notes, card, result["estimate_gib"])
     if metrics:
         last = metrics[-1]
@@ -69,18 +76,18 @@ def figures(stage: Stage, model: Path, run_folder: Path, card: CardMemory, launc
 
 
 def _read_lines(file: Path) -> list[dict[str, Any]]:
-    """Return the JSON lines of a file, without a last one that was cut off; none where there is no file."""
+    """Return the JSON lines of a file, without a truncated last line; [] if the file is missing."""
     if not file.is_file():
         return []
-    found = []
+    records = []
     for line in file.read_text().splitlines():
         with suppress(json.JSONDecodeError):
-            found.append(json.loads(line))
-    return found
+            records.append(json.loads(line))
+    return records
 
 
 def workload(stage: Stage, model: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a step consists of."""
+    """Describe the work of a step: model, prompts, responses and their sizes."""
     shape = shape_of(str(model))
     tokens, side = image_of(stage, model)
     return {
@@ -99,28 +106,28 @@ def workload(stage: Stage, model: Path, metrics: Mapping[str, Any]) -> dict[str,
 def update_rate(
     stage: Stage, model: Path, metrics: Mapping[str, Any], seconds: float, config: DictConfig
 ) -> dict[str, Any]:
-    """Return model FLOP/s a card and MFU of an update, on its wall-clock time.
+    """Return model FLOP/s per card and MFU of an update, on its wall-clock time.
 
-    Responses to one prompt share the work on its image where they are in one micro-batch, and how many do depends on
-    the batch: `least` counts every image once for its prompt, `most` once for every response.
+    Responses to a prompt share the work on its image if they are in one micro-batch, which depends on the batch:
+    `least` counts an image once per prompt, `most` once per response.
     """
     from transformers import AutoConfig
 
     hf_config = AutoConfig.from_pretrained(model)
     patches = image_of(stage, model)[1] // hf_config.vision_config.patch_size
     length = round(metrics["prompt_length/mean"] + metrics["response_length/mean"])
-    one = flops(hf_config, length, patches, patches)
+    work = flops(hf_config, length, patches, patches)
     cards = config.trainer.n_gpus_per_node * config.trainer.nnodes
     sequences = stage.prompts * stage.responses
     rates = {
-        "least": (sequences * one.update_language + stage.prompts * one.update_vision) / seconds / cards,
-        "most": sequences * one.update / seconds / cards,
+        "least": (sequences * work.update_language + stage.prompts * work.update_vision) / seconds / cards,
+        "most": sequences * work.update / seconds / cards,
     }
     peak = PEAK_FLOPS.get(card_name() or "")
-    # 0 is what veRL logs for a card or a model that it does not know, and its peak for a CPU is a guess.
-    verl = metrics.get("perf/mfu/actor") if config.trainer.device == "cuda" else None
+    # veRL guesses the peak of a CPU, and logs 0 for an unknown card or model.
+    verl_mfu = metrics.get("perf/mfu/actor") if config.trainer.device == "cuda" else None
     return {
         "model_tflops_per_second": {name: round(rate / 1e12, 6) for name, rate in rates.items()},
         "mfu": {name: None if peak is None else round(rate / peak, 4) for name, rate in rates.items()},
-        "mfu_of_verl": verl or None,
+        "mfu_of_verl": verl_mfu or None,
     }

@@ -1,4 +1,4 @@
-"""The stages of `full_stack.py`: what each trains on which card, and the overrides that make a recipe of it."""
+"""The stages of `full_stack.py`: model, recipe and sizes of each, and the overrides of a run."""
 
 import math
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from mmupt_data.figure_task import SIZE
 
 MEGAPIXEL = 1_003_520
 
-# Text around the image of a prompt: instruction, question and chat template take some 80 of these tokens.
+# Room for the text of a prompt in tokens; instruction, question and chat template take about 80.
 TEXT_TOKENS = 256
 
 
@@ -20,9 +20,9 @@ TEXT_TOKENS = 256
 class Stage:
     """A run of whole steps.
 
-    model: name on Hugging Face of the model whose shape it has; None for the trained tiny model of this repository.
-    pixels: least area of an image; None for the figures as they are.
-    keeps_policy: whether a checkpoint, its export and the whole launcher are part of the run.
+    model: Hugging Face name of a published model with this shape; None for the trained tiny model of this repository.
+    pixels: minimum area of an image in px; None keeps the size of the figures.
+    keeps_policy: whether the run uses the whole launcher and writes a checkpoint and an export.
     """
 
     model: str | None
@@ -38,14 +38,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class ActorStage:
-    """A log-probability pass and an update without vLLM: a shape of `actor_step.py`."""
+    """A log-probability pass and an update without vLLM, in a shape of `actor_step.py`."""
 
     shape: str
 
 
 QWEN2_5_VL_3B, QWEN3_VL_4B = "Qwen/Qwen2.5-VL-3B-Instruct", "Qwen/Qwen3-VL-4B-Instruct"
 
-# In the order of the first run: what tells most in the shortest time comes first.
+# In the order of the first run: the most informative stages per minute come first.
 STAGES: dict[str, Stage | ActorStage] = {
     # Does it run at all? Training, checkpoint and export of the recipe that the CPU tests run.
     "tiny": Stage(
@@ -65,7 +65,7 @@ STAGES: dict[str, Stage | ActorStage] = {
     ),
     "3b": Stage(QWEN2_5_VL_3B, "mmupt_smoke", (), 64, 8, MEGAPIXEL, 512, 3),
     "7b_actor": ActorStage("7b"),
-    # All in bf16: 16 bytes a parameter, as fp32 takes, leave no room on 80 GB.
+    # All in bf16: fp32 takes 16 bytes per parameter, which leaves no room on 80 GB.
     "qwen3_vl_4b": Stage(
         QWEN3_VL_4B,
         "mmupt_smoke",
@@ -82,7 +82,7 @@ TINY_SHAPES = {QWEN2_5_VL_3B: f"{TINY_PREFIX}qwen2_5_vl", QWEN3_VL_4B: f"{TINY_P
 
 
 def on_cpu(stage: Stage | ActorStage) -> Stage | ActorStage:
-    """Return the stage as two cores run it: the same launcher, code and checks, with tiny shapes and few tokens."""
+    """Return the stage for two CPU cores: the same launcher, code and checks, with tiny shapes and few tokens."""
     if isinstance(stage, ActorStage):
         return ActorStage("tiny")
     small = replace(stage, prompts=4, responses=4, response_tokens=16, steps=min(stage.steps, 2))
@@ -93,7 +93,7 @@ def on_cpu(stage: Stage | ActorStage) -> Stage | ActorStage:
 
 @dataclass(frozen=True)
 class Variant:
-    """What is changed of a recipe; None leaves it as the recipe has it."""
+    """Changes of a recipe; None keeps the recipe's value."""
 
     fused_kernels: str | None = None
     tokens_per_gpu: int | None = None
@@ -101,29 +101,29 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """Its changes, for tables and file names."""
+        """Its changes joined by hyphens, or `recipe`; for tables and file names."""
         fused = self.fused_kernels and f"fused_{self.fused_kernels}"
         return "-".join(str(part) for part in (fused, self.tokens_per_gpu, self.attention) if part) or "recipe"
 
     def overrides(self, with_attention: bool = True) -> list[str]:
-        """Return the overrides of a recipe, those of the attention on demand."""
+        """Return the overrides of a recipe, with or without those for the attention."""
         model, actor = "actor_rollout_ref.model", "actor_rollout_ref.actor"
-        found = []
+        overrides = []
         if self.fused_kernels:
-            found.append(f"{model}.use_fused_kernels={self.fused_kernels == 'on'}")
+            overrides.append(f"{model}.use_fused_kernels={self.fused_kernels == 'on'}")
         if self.fused_kernels == "on":
-            found.append(f"{model}.fused_kernel_options.impl_backend=torch")
+            overrides.append(f"{model}.fused_kernel_options.impl_backend=torch")
         if self.tokens_per_gpu:
-            found.append(f"{actor}.ppo_max_token_len_per_gpu={self.tokens_per_gpu}")
+            overrides.append(f"{actor}.ppo_max_token_len_per_gpu={self.tokens_per_gpu}")
         if self.attention and with_attention:
-            found.append(f"{model}.override_config.attn_implementation={self.attention}")
+            overrides.append(f"{model}.override_config.attn_implementation={self.attention}")
             # Packing without padding needs flash-attn.
-            found.append(f"{model}.use_remove_padding={self.attention == 'flash_attention_2'}")
-        return found
+            overrides.append(f"{model}.use_remove_padding={self.attention == 'flash_attention_2'}")
+        return overrides
 
 
 def overrides_of(stage: Stage, variant: Variant, model: Path, run_folder: Path) -> list[str]:
-    """Return the overrides of the recipe for a run of a stage."""
+    """Return the recipe overrides for a run of a stage in a variant."""
     settings: dict[str, Any] = {
         "mmupt.run_folder": str(run_folder),
         "mmupt.evaluation_files": None,
@@ -157,7 +157,7 @@ def overrides_of(stage: Stage, variant: Variant, model: Path, run_folder: Path) 
 
 
 def image_of(stage: Stage, model: Path) -> tuple[int, int]:
-    """Return the visual tokens of an image of a stage, and its side in px as the model sees it: figures are squares."""
+    """Return the visual tokens of a stage's image, and the side in px to which the model scales the square figures."""
     from transformers import AutoProcessor
 
     from verl_ext.datasets.pixel_limits import set_limits, token_side, visual_tokens
