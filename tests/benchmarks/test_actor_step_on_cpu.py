@@ -1,4 +1,4 @@
-"""The GPU benchmark runs at the tiny shape, its FLOPs are those that torch counts, and it names what fails."""
+"""benchmarks/gpu/actor_step.py: the tiny shape runs, FLOPs equal torch's count, and failures are named."""
 
 import importlib.util
 import json
@@ -44,10 +44,10 @@ def test_an_attention_that_is_not_installed_is_no_failure() -> None:
 
 
 @pytest.mark.parametrize("image", [(140, 196), (224, 112), (84, 84)], ids=str)
-def test_the_flops_are_those_that_torch_counts(image: tuple[int, int]) -> None:
+def test_flops_equal_torchs_count(image: tuple[int, int]) -> None:
     shape = replace(TINY, sequences=1, image=image)
     config = config_of(shape)
-    # One layer with windows, one without.
+    # The first layer has windows, the second has none.
     config.vision_config.fullatt_block_indexes = [1]
     batch = make_batch(config, shape)
     input_ids, (features,) = batch["input_ids"][0], batch["multi_modal_inputs"]
@@ -57,7 +57,7 @@ def test_the_flops_are_those_that_torch_counts(image: tuple[int, int]) -> None:
         forward = counter.get_total_flops()
         logits.sum().backward()
     formula = flops(config, len(input_ids), image[0] // 14, image[1] // 14)
-    # Eager attention computes the whole square.
+    # Eager attention computes the full square.
     formula = replace(formula, causal=2 * formula.causal)
     assert formula.forward == pytest.approx(forward, rel=0.01)
     assert formula.update == pytest.approx(counter.get_total_flops(), rel=0.01)
@@ -90,12 +90,12 @@ def test_out_of_memory_is_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (case["status"], case["cause"]) == ("out of memory", "Tried to allocate 18.00 GiB.")
 
 
-def test_a_case_out_of_time_fails_the_whole() -> None:
+def test_a_case_that_times_out_fails_the_run() -> None:
     status, (case,) = run("--attentions", "sdpa", "--seconds", "1")
     assert status == 1 and case["status"] == "timed out"
 
 
-def test_a_failure_is_named() -> None:
+def test_the_cause_of_a_failure_is_the_last_exception_or_the_signal() -> None:
     log = (
         "Traceback (most recent call last):\n  File\nnccl.NcclError: no\n\nTraceback (...)\nRuntimeError: lost\n[W] bye"
     )

@@ -1,4 +1,4 @@
-"""No script under benchmarks/ goes without a test that runs it."""
+"""Every script under benchmarks/ has a test that runs it."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# By step_cost.py and gpu/full_stack.py.
+# Run by step_cost.py and by gpu/full_stack.py.
 RUN_BY_ANOTHER = {"trl_grpo.py", "random_model.py"}
 SCRIPTS = [
     file

@@ -1,4 +1,4 @@
-"""The first run on a GPU: every stage composes for its card, what fails is recorded, and all of it runs on a CPU."""
+"""benchmarks/gpu/full_stack.py: every stage composes for its card, failures are recorded, and a stage runs on a CPU."""
 
 import asyncio
 import json
@@ -31,29 +31,29 @@ from mmupt.tiny import FOLDER as TINY_MODEL
 
 ROOT = Path(__file__).parents[2]
 WHOLE = {name: stage for name, stage in STAGES.items() if isinstance(stage, Stage)}
-# One without and one with every change.
+# Without any change, and with all.
 VARIANTS = (Variant(), Variant("on", 16384, "sdpa"))
 
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The folder of a stage's model, without weights."""
-    made: dict[str, Path] = {}
+    """A function that writes a stage's model without weights, and returns its folder."""
+    folders: dict[str, Path] = {}
 
     def folder_of(stage: Stage) -> Path:
         if stage.model is None:
             return TINY_MODEL
-        if stage.model not in made:
-            made[stage.model] = tmp_path_factory.mktemp("model")
-            write_processor(stage.model, made[stage.model])
-        return made[stage.model]
+        if stage.model not in folders:
+            folders[stage.model] = tmp_path_factory.mktemp("model")
+            write_processor(stage.model, folders[stage.model])
+        return folders[stage.model]
 
     return folder_of
 
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Commands do not inherit that a shell ignores Ctrl-C in what it runs in the background."""
+    """Restore the default of Ctrl-C for commands: a shell ignores it in background jobs, and children inherit this."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -94,7 +94,7 @@ def test_an_image_of_one_megapixel_has_the_tokens_of_its_family(name: str, side:
     assert image_of(stage, model_folder(stage)) == ((side // token) ** 2, side)
 
 
-def test_phases_are_medians_of_the_later_steps_and_peaks_of_all() -> None:
+def test_times_are_medians_of_later_steps_and_memory_is_the_peak_of_all() -> None:
     steps = [
         {"gen": {"seconds": seconds, "tokens_per_second": 100 / seconds}, "update_weights": _untimed(1.0)}
         for seconds in (50.0, 4.0, 2.0)
@@ -136,7 +136,9 @@ def test_the_memory_of_the_fullest_card_is_sampled(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_a_rank_notes_the_peak_of_a_phase(is_async: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_logs_its_peak_memory_of_a_phase(
+    is_async: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(phase_log.FILE, str(tmp_path / "log"))
     device = MagicMock()
     device.max_memory_allocated.return_value, device.max_memory_reserved.return_value = 3 * 2**30, 2**32
@@ -159,7 +161,7 @@ def test_a_rank_notes_the_peak_of_a_phase(is_async: bool, tmp_path: Path, monkey
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_a_command_that_runs_out_of_time_leaves_no_process(tmp_path: Path) -> None:
+def test_a_command_that_times_out_leaves_no_process(tmp_path: Path) -> None:
     child = tmp_path / "child"
     code = (
         "import subprocess, sys, time\n"
@@ -174,9 +176,7 @@ def test_a_command_that_runs_out_of_time_leaves_no_process(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_a_run_that_is_told_to_end_leaves_no_weights_and_no_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sigterm_leaves_no_weights_and_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = tmp_path / "begun"
     code = f"import os, time; os.mkdir({str(begun)!r} + str(os.getpid())); time.sleep(60)"
 
@@ -188,7 +188,7 @@ def test_a_run_that_is_told_to_end_leaves_no_weights_and_no_process(
     def stage(*_: Any) -> dict[str, Any]:
         threading.Thread(target=end_once_begun).start()
         run_command([sys.executable, "-c", code], tmp_path / "log", None)
-        raise AssertionError("it went on")
+        raise AssertionError("SIGTERM did not end the stage")
 
     monkeypatch.setattr(full_stack, "run_stage", stage)
     output = tmp_path / "gpu" / "result.json"
@@ -230,14 +230,14 @@ def test_the_cause_of_a_failure_is_in_the_result(log: str, status: str, cause: s
     assert outcome["status"] == status and cause in outcome["cause"]
 
 
-def test_what_no_longer_fits_the_budget_is_skipped() -> None:
+def test_a_stage_that_does_not_fit_the_budget_is_skipped() -> None:
     assert why_skipped("3b", None, {"3b": 1e9}) is None
     assert why_skipped("3b", 100.0, {}) is None
     assert "needed 200 s" in str(why_skipped("3b", 100.0, {"3b": 200.0}))
     assert why_skipped("3b", 10.0, {}) is not None
 
 
-def test_a_stage_that_fails_is_recorded_and_the_next_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_stage_is_recorded_and_the_next_one_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_room(*_: Any) -> dict[str, Any]:
         raise OSError("no space left")
 
@@ -254,7 +254,7 @@ def test_a_stage_that_fails_is_recorded_and_the_next_goes_on(tmp_path: Path, mon
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_weights_that_are_not_made_in_time_are_not_used_by_the_next_stage(tmp_path: Path) -> None:
+def test_a_model_folder_is_removed_if_its_weights_time_out(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     outcome = full_stack.make_model("tiny/qwen3_vl", folder, "cpu", 0.1, tmp_path / "log")
@@ -274,11 +274,11 @@ def test_the_log_of_the_first_stage_has_the_output_of_all_processes(
     monkeypatch.setattr(full_stack, "run_command", fail)
     result = full_stack._run_steps(WHOLE["tiny"], Variant(), None, tmp_path, tmp_path / "log")
     assert result["status"] == "failed" and result["cause"] == "KeyError: 'x'"
-    # The console of `mmupt train` would send it to the run folder, which is removed.
+    # Without --verbose, the output would go to the run folder, which is deleted.
     assert commands[0][1:5] == ["-m", "mmupt", "train", "--verbose"]
 
 
-def test_a_stage_on_a_cpu_has_the_family_of_its_card() -> None:
+def test_a_stage_on_a_cpu_keeps_recipe_and_family() -> None:
     for name, stage in WHOLE.items():
         small = on_cpu(stage)
         assert isinstance(small, Stage) and small.overrides == ("hardware=cpu",)
@@ -305,7 +305,7 @@ def test_a_stage_runs_to_its_end_on_a_cpu(tmp_path: Path) -> None:
     assert update["tokens_per_second"] == pytest.approx(tokens / update["seconds"], rel=0.01)
     assert 0 < stage["update"]["model_tflops_per_second"]["least"] < stage["update"]["model_tflops_per_second"]["most"]
     assert stage["vllm_against_actor"]["rollout_actor_probs_pearson_corr"] > 0.9999
-    # A CPU has none of these.
+    # All null on a CPU.
     assert (
         stage["estimate_gib"]
         is update["card_gib"]

@@ -1,4 +1,4 @@
-"""The FLOPs that MFU is computed from are those that torch counts, in models with random weights of every family."""
+"""The FLOPs that MFU is based on equal torch's count, for a model with random weights of every family."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from benchmarks.gpu.random_model import FAMILIES, TINY_PREFIX, write_processor
 
 @pytest.mark.parametrize("size", [(256, 320), (352, 256)], ids=str)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_flops_are_those_that_torch_counts(family: str, size: tuple[int, int], tmp_path: Path) -> None:
+def test_flops_equal_torchs_count(family: str, size: tuple[int, int], tmp_path: Path) -> None:
     config = write_processor(f"{TINY_PREFIX}{family}", tmp_path)
     processor = AutoProcessor.from_pretrained(tmp_path)
     batch = processor(
@@ -29,7 +29,7 @@ def test_the_flops_are_those_that_torch_counts(family: str, size: tuple[int, int
         logits.sum().backward()
     _, rows, columns = batch["image_grid_thw"][0].tolist()
     formula = flops(config, batch["input_ids"].shape[1], rows, columns)
-    # Eager attention computes the whole square.
+    # Eager attention computes the full square.
     formula = replace(formula, causal=2 * formula.causal)
     assert formula.forward == pytest.approx(forward, rel=0.01)
     assert formula.update == pytest.approx(counter.get_total_flops(), rel=0.01)

@@ -1,4 +1,4 @@
-"""A benchmark that is ended leaves nothing running."""
+"""Ending a benchmark ends the command that it observes."""
 
 import signal
 import subprocess
@@ -40,7 +40,7 @@ def test_a_failure_ends_the_command_and_restores_the_handler() -> None:
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_output_and_status_of_the_command_are_the_callers() -> None:
+def test_the_caller_gets_output_and_status_of_the_command() -> None:
     code = "import sys; print('out'); sys.exit('error')"
     with observed([sys.executable, "-c", code]) as command:
         assert command.stdout is not None
@@ -48,7 +48,7 @@ def test_output_and_status_of_the_command_are_the_callers() -> None:
         assert command.wait() == 1
 
 
-def test_steps_are_those_of_verls_console_logger(capfd: pytest.CaptureFixture[str]) -> None:
+def test_steps_are_read_from_verls_console_logger(capfd: pytest.CaptureFixture[str]) -> None:
     code = "print('step:1 - loss:0.5'); print('global_step:7 - x'); print('step:2 - loss:0.25')"
     with observed([sys.executable, "-c", code]) as command:
         assert list(steps_of(command)) == [1, 2]

@@ -1,4 +1,4 @@
-"""`benchmarks/official_scores.py` runs on a folder of the shape that its head describes."""
+"""`benchmarks/official_scores.py` runs on a folder with the layout that its docstring describes."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import official_scores
 
-# Stands in for the authors' `calculate_score.py`: takes options by their letter, and numbers as they are.
+# Stand-in for the authors' `calculate_score.py`: maps letters to options, and parses integers.
 THEIR_CODE = """
 def normalize_extracted_answer(extraction, choices, question_type, answer_type, precision):
     return choices["ABCD".index(extraction)] if question_type == "multi_choice" else str(int(extraction))
@@ -35,7 +35,7 @@ def row(pid: str, response: str, extraction: str, answer: str, choices: list[str
 
 @pytest.fixture
 def authors(tmp_path: Path) -> Path:
-    """MathVista with three responses, on one of which the verdicts differ, and MathVerse with two rows."""
+    """A folder with MathVista (three responses, the verdicts on one of which differ) and MathVerse (two rows)."""
     vista = tmp_path / "MathVista"
     for name in ("evaluation", "results/model", "data"):
         (vista / name).mkdir(parents=True)
@@ -45,7 +45,7 @@ def authors(tmp_path: Path) -> Path:
         row("2", "So there are 5.", "5", "5", None),
         row("3", "The answer is (A).", "B", "one", ["one", "two"]),
     ]
-    (vista / "results/model/output_model.json").write_text(json.dumps({one["pid"]: one for one in rows}))
+    (vista / "results/model/output_model.json").write_text(json.dumps({item["pid"]: item for item in rows}))
     data = tmp_path / "MathVerse/data"
     data.mkdir(parents=True)
     kinds = (("multi-choice", "Find x.\nChoices:\nA:1\nB:2", "B"), ("free-form", "Find x.", "7"))
@@ -75,7 +75,7 @@ def test_the_table_counts_where_both_agree(
     assert f"MathVista, verdict, {other}: 1" in lines
 
 
-def test_mathverse_needs_no_code_of_the_authors(
+def test_mathverse_is_checked_without_the_authors_code(
     authors: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(authors, "MathVerse", monkeypatch)
@@ -84,13 +84,13 @@ def test_mathverse_needs_no_code_of_the_authors(
     assert "| MathVerse | the truth alone is right | testmini_text_only | 2 | 2 | 100.00 |" in lines
 
 
-def test_code_of_the_authors_that_fails_ends_the_run(authors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_the_authors_code_ends_the_run(authors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (authors / "MathVista/evaluation/calculate_score.py").write_text("raise RuntimeError('no such module')")
     with pytest.raises(SystemExit, match="no such module"):
         run(authors, "MathVista", monkeypatch)
 
 
-def test_a_repository_that_is_missing_is_named(
+def test_a_missing_repository_is_named(
     authors: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):

@@ -1,4 +1,4 @@
-"""The benchmark of a step of the paper's size runs in its smallest size, and its figures are of what ran."""
+"""benchmarks/paper_step.py runs at its smallest size, with figures of every process."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from full_stack import HANG_SECONDS
 
-# Also full_stack, so that whoever leaves out the long tests leaves this out as well.
+# Also full_stack, so that runs without long tests skip it.
 pytestmark = [pytest.mark.benchmark, pytest.mark.full_stack]
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -24,8 +24,8 @@ def test_the_smallest_step_reports_every_process_and_byte() -> None:
     processes = figures["processes"]
     for name in ("GroupAgentLoopWorker", "WorkerDict", "StandInServer"):
         assert processes[name]["processes"] == 1, name
-    # Features once per prompt and as bytes: in fp32, 4 images of 112 x 112 px alone are 1.2 MB, and 4.8 in every row.
+    # Features are sent once per prompt and as bytes. In fp32, 4 images of 112 x 112 px take 1.2 MB once, 4.8 per row.
     assert 0 < processes["GroupAgentLoopWorker"]["sent MB"] < 1.2
-    # Every pass reads them.
+    # Every pass reads the features.
     assert processes["SimpleStorageUnit"]["sent MB"] > processes["GroupAgentLoopWorker"]["sent MB"]
     assert all(0.2 < processes[name]["peak GiB"] < 4 for name in ("TaskRunnerV1", "WorkerDict", "RewardLoopWorker"))

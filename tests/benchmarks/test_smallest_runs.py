@@ -1,4 +1,4 @@
-"""Every script under benchmarks/ still runs: each once, as small as it goes. Its figures mean nothing then."""
+"""Every script under benchmarks/ runs, once and at its smallest size. The figures mean nothing."""
 
 import json
 import os
@@ -23,13 +23,13 @@ from mmupt_data.row_schema import prompts_path
 from verl_ext.collapse import History
 from verl_ext.datasets.ground_truth import read_truth
 
-# Also full_stack, so that whoever leaves out the long tests leaves these out as well.
+# Also full_stack, so that runs without long tests skip them.
 pytestmark = [pytest.mark.benchmark, pytest.mark.full_stack]
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "benchmarks"
 STEPS = "import time\nfor step in range(1, 7):\n    print(f'step:{step} - ', flush=True)\n    time.sleep(0.2)"
-# Arguments of the scripts that need nothing else, and what they print at their end.
+# Arguments of the scripts that need no other files, and a part of their last output.
 SMALLEST = {
     "answers.py": (["--limit", "2"], "## Contested pairs"),
     "collapse_alarm.py": (["--runs", "1"], "| collapse by 10 points at once | 1 "),
@@ -49,7 +49,7 @@ SMALLEST = {
 
 
 def run(script: str, *arguments: str) -> str:
-    """Run a script to its end; returns what it prints."""
+    """Run a script, which must succeed; returns its output."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     process = subprocess.run(
         [sys.executable, str(SCRIPTS / script), *arguments],
@@ -64,9 +64,9 @@ def run(script: str, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("script", SMALLEST)
-def test_it_runs_to_its_end(script: str) -> None:
-    arguments, end = SMALLEST[script]
-    assert end in run(script, *arguments)
+def test_a_script_runs_to_its_end(script: str) -> None:
+    arguments, last_output = SMALLEST[script]
+    assert last_output in run(script, *arguments)
 
 
 def test_the_import_of_logs_matches_the_questions_of_all_benchmarks(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_step_of_plain_verl_and_of_trl_is_measured() -> None:
         "data.train_batch_size": 4,
         "actor_rollout_ref.actor.ppo_mini_batch_size": 4,
         "actor_rollout_ref.rollout.n": 4,
-        # A short start, which plain veRL does without: forked workers, and a vLLM that compiles nothing.
+        # A short start, unlike plain veRL's: forked workers, and a vLLM that compiles nothing.
         "mmupt.fork_workers": True,
         "actor_rollout_ref.rollout.engine_kwargs.vllm.distributed_executor_backend": "uni",
         f"{variables}.TORCHDYNAMO_DISABLE": "1",
@@ -129,7 +129,7 @@ def test_a_step_of_plain_verl_and_of_trl_is_measured() -> None:
         assert result[name]["step s"] > 0 and result[name]["start-up s"] > 0 and result[name]["peak GiB"] > 0
 
 
-def test_the_steps_of_others_are_compared_with_ours(
+def test_ratios_compare_other_contenders_with_ours(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run_verl(folder: Path, steps: int, overrides: Sequence[str]) -> step_cost.Run:
@@ -145,7 +145,7 @@ def test_the_steps_of_others_are_compared_with_ours(
 
 
 class Launchers:
-    """Stand for the processes of training and self-improvement: compose as they do, and write what they leave."""
+    """Stand-in for `subprocess.run` of training and self-improvement: composes the recipe and writes a run's files."""
 
     def __init__(self, folder: Path) -> None:
         figure_task.write_figures(folder, train=4, validation=4, test=4)
@@ -163,7 +163,7 @@ class Launchers:
             self.self_improve(recipe, int(options["--rounds"]), Path(options["--folder"]), arguments[4:])
 
     def train(self, recipe: str, overrides: list[str]) -> None:
-        """Leave a run whose policy answers all questions rightly, and none of them before."""
+        """Write a run with accuracy 0 before training and 1 after it."""
         config, _ = load_recipe(recipe, overrides)
         truth = read_truth([self.test])
         samples = config.mmupt.evaluation_samples
@@ -182,7 +182,7 @@ class Launchers:
         write_report(Path(config.mmupt.run_folder))
 
     def self_improve(self, recipe: str, rounds: int, folder: Path, overrides: list[str]) -> None:
-        """Leave rounds, each with one question that can be answered and one that cannot."""
+        """Write rounds, each with an answerable and an unanswerable question."""
         config, _ = load_recipe(recipe, overrides)
         assert synthesis([*config.mmupt.self_improve.synthesis, "model=m", "data=d"]).limit > 0
         known = self_generated.figures_of(prompts_path(self.folder, "train"), "train", 0)
@@ -192,10 +192,10 @@ class Launchers:
             JudgedCandidate(Candidate(f"{id_}-{text}", id_, "direct", "i", None, "s", text, text)) for text in questions
         ]
         for number in range(1, rounds + 1):
-            one = round_folder(folder, number)
-            (one / "synthesis").mkdir(parents=True, exist_ok=True)
-            write_candidates(one / "synthesis" / "candidates.jsonl", candidates)
-            self.train(recipe, [*overrides, f"mmupt.run_folder={one / 'run'}"])
+            target = round_folder(folder, number)
+            (target / "synthesis").mkdir(parents=True, exist_ok=True)
+            write_candidates(target / "synthesis" / "candidates.jsonl", candidates)
+            self.train(recipe, [*overrides, f"mmupt.run_folder={target / 'run'}"])
         (folder / "rounds.json").write_text(json.dumps({"rounds": [{}] * rounds}))
 
 
@@ -208,7 +208,7 @@ def launchers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launchers:
     return stand_in
 
 
-def test_learning_rates_are_tried_and_the_trials_shown(
+def test_tuning_runs_every_trial_once_and_prints_all(
     launchers: Launchers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--methods", "mmupt", "stic", "--folder", str(tmp_path / "tuning")]
@@ -218,11 +218,11 @@ def test_learning_rates_are_tried_and_the_trials_shown(
         rows = capsys.readouterr().out.splitlines()[-7:]
         assert [row.split("|")[1].strip() for row in rows] == ["mmupt"] * 3 + ["stic"] * 4
         assert all(row.count("100.0") == 2 for row in rows)
-    # The second time all of them are there.
+    # The second call finds all trials finished.
     assert len(launchers.started) == 3 + 4
 
 
-def test_methods_are_trained_for_too_long_and_what_they_keep_is_shown(
+def test_collapse_by_reward_trains_every_method_once_and_prints_and_draws_all(
     launchers: Launchers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "collapse"
@@ -234,7 +234,7 @@ def test_methods_are_trained_for_too_long_and_what_they_keep_is_shown(
         trained = [[name, "200", "100.0 ± 0.0", "100.0 ± 0.0", "100.0 (step 0)", "100.0"] for name in ("mmupt", "scrl")]
         assert rows == [["base", "", "0.0 ± 0.0", "0.0 ± 0.0", "", ""], *trained]
     assert (folder / "all.png").read_bytes().startswith(b"\x89PNG")
-    # The second time both are there.
+    # The second call finds both runs finished.
     assert len(launchers.started) == 2
 
 

@@ -1,4 +1,4 @@
-"""Trials of all methods vary the same settings, whatever a method has in them."""
+"""Trials of all methods vary the same settings, whatever the method's own values are."""
 
 from functools import cache
 
@@ -22,18 +22,18 @@ def of_trial(method: str, name: str, key: str) -> float:
     ("method", "key"),
     [
         ("mmupt", "actor_rollout_ref.actor.optim.lr"),
-        # Each has a rate of its own.
+        # These methods set their own learning rates.
         ("lmsi", "mmupt.baseline.sft.learning_rate"),
         ("stic", "mmupt.baseline.dpo.learning_rate"),
         ("stic", "mmupt.baseline.sft.learning_rate"),
     ],
 )
-def test_every_rate_is_tried_whatever_the_method_has(method: str, key: str) -> None:
+def test_every_method_is_tried_with_the_same_learning_rates(method: str, key: str) -> None:
     rates = {name: of_trial(method, name, key) for name in ("lr_3e-05", "lr_0.0001", "lr_0.0003")}
     assert list(rates.values()) == list(tuning.LEARNING_RATES)
 
 
-def test_a_method_is_tried_with_one_pass_and_with_several_whatever_the_method_has() -> None:
+def test_a_method_is_tried_with_one_pass_and_with_several() -> None:
     method, key = "rejection_sft", "mmupt.baseline.sft.epochs"
     assert OmegaConf.select(load_recipe("mmupt_tiny", [f"method={method}"])[0], key) == 3
     passes = {name: of_trial(method, name, key) for name in tuning.trials(method)}
