@@ -1,4 +1,4 @@
-"""Shared by all tests: veRL runs on its CPU platform, and nothing asks the network for a model."""
+"""Setup of all tests: veRL's CPU platform, no model downloads, and caches that speed up composing recipes."""
 
 import gc
 import io
@@ -26,15 +26,15 @@ from verl_ext.process_memory import collect_garbage_rarely
 
 os.environ["VERL_PLATFORM"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Two processes run tests on two cores, on which further threads of torch would wait for each other.
+# Two test processes share two cores, where more threads of torch would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Not safe for process groups in several threads of one process, which only tests have.
+# torch's flight recorder is not safe for process groups in several threads, which only tests have.
 os.environ["TORCH_FR_BUFFER_SIZE"] = "0"
 
-# Tests that run make do not inherit the variables of a `make test ARGS=...` above them.
+# Tests that run make must not inherit the variables of `make test ARGS=...`.
 os.environ.pop("MAKEFLAGS", None)
 
-# How long an example takes is a matter of what else the machine does.
+# The time of an example depends on other work of the machine.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
@@ -49,7 +49,7 @@ def _pickled(text: str) -> bytes:
 
 
 def _load_config_once(file: str | Path | IO[Any]) -> DictConfig | ListConfig:
-    """`OmegaConf.load`, which parses each text once: half of the time of a composition is spent on the same files."""
+    """Cached `OmegaConf.load`: parsing the same files takes half of the time of a composition."""
     text = Path(file).read_text(encoding="utf-8") if isinstance(file, str | Path) else file.read()
     try:
         return pickle.loads(_pickled(text))
@@ -66,40 +66,41 @@ omegaconf_base.parse = cache(omegaconf_base.parse)
 
 _create_defaults_list = config_loader_impl.create_defaults_list
 _compose_defaults = ConfigLoaderImpl._compose_config_from_defaults_list
-# The checkout's packages and veRL, whose configs no test changes.
+# Packages whose configs no test changes.
 _PACKAGES = (Path(__file__).parents[1] / "recipes", Path(distribution("verl").locate_file("verl")))
 _defaults_lists: dict[tuple[Any, ...], DefaultsList] = {}
 _composed: dict[tuple[Any, ...], bytes] = {}
 
 
 def _unchanging_sources(repo: IConfigRepository) -> tuple[str, ...] | None:
-    """The folders in which Hydra looks for files; None if a test may change one of them."""
+    """The config folders that Hydra searches; None if a test may change one of them."""
     folders = tuple(source.path for source in repo.get_sources() if source.scheme() == "file")
-    are_ours = all(any(Path(folder).is_relative_to(package) for package in _PACKAGES) for folder in folders)
-    return folders if are_ours else None
+    are_fixed = all(any(Path(folder).is_relative_to(package) for package in _PACKAGES) for folder in folders)
+    return folders if are_fixed else None
 
 
 def _create_defaults_list_once(
     repo: IConfigRepository, config_name: str | None, overrides_list: list[Override], **options: bool
 ) -> DefaultsList:
-    """Hydra's function, which depends on no override of a key: so once for each choice of options is enough."""
+    """Cached version of Hydra's function, whose result depends on the chosen options but not on overrides of keys."""
 
     def is_of_group(override: Override) -> bool:
         return repo.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
 
-    of_groups = [override for override in overrides_list if is_of_group(override)]
-    of_keys = [override for override in overrides_list if not is_of_group(override)]
-    key = (_unchanging_sources(repo), config_name, *(one.input_line for one in of_groups), *options.items())
-    found = _defaults_lists.get(key) or _create_defaults_list(repo, config_name, of_groups, **options)
+    group_overrides = [override for override in overrides_list if is_of_group(override)]
+    key_overrides = [override for override in overrides_list if not is_of_group(override)]
+    lines = (override.input_line for override in group_overrides)
+    key = (_unchanging_sources(repo), config_name, *lines, *options.items())
+    defaults = _defaults_lists.get(key) or _create_defaults_list(repo, config_name, group_overrides, **options)
     if key[0]:
-        _defaults_lists[key] = found
-    return DefaultsList(found.defaults, found.defaults_tree, of_keys, found.overrides)
+        _defaults_lists[key] = defaults
+    return DefaultsList(defaults.defaults, defaults.defaults_tree, key_overrides, defaults.overrides)
 
 
 def _compose_defaults_once(
     loader: ConfigLoaderImpl, defaults: list[ResultDefault], repo: IConfigRepository
 ) -> DictConfig:
-    """Hydra's method, whose result no override of a key has changed yet."""
+    """Cached version of Hydra's method, which runs before overrides of keys apply."""
     key = (_unchanging_sources(repo), str(defaults))
     if key not in _composed:
         config = _compose_defaults(loader, defaults, repo)
@@ -114,7 +115,7 @@ _keys: dict[str, list[str]] = {}
 
 
 def _keys_of_file_once(file: Path) -> Iterator[str]:
-    """Our function, which is asked for all options in every composition, once for each text."""
+    """Cached version of our function, which every composition calls for all options."""
     text = file.read_text(encoding="utf-8")
     if text not in _keys:
         _keys[text] = [*_keys_of_file(file)]
@@ -127,6 +128,6 @@ ConfigLoaderImpl._compose_config_from_defaults_list = _compose_defaults_once  # 
 
 
 def pytest_collection_finish() -> None:
-    """Leave the 600,000 objects of veRL's modules out of every search for cyclic garbage."""
+    """Exclude the 600,000 objects of imported modules from garbage collection."""
     gc.collect()
     gc.freeze()

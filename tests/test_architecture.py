@@ -1,4 +1,4 @@
-"""The import contracts of pyproject.toml, that each fails when it is broken, and the picture of the subpackages."""
+"""The import contracts of pyproject.toml hold and detect violations; docs/architecture.md has the current diagram."""
 
 import ast
 import importlib.util
@@ -35,7 +35,7 @@ def _lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The Python files of the three packages and the contracts."""
+    """A folder with copies of the three packages' Python files and of the contracts."""
     for package in PACKAGES.values():
         for file in (ROOT / package).rglob("*.py"):
             target = tmp_path / file.relative_to(ROOT)
@@ -57,8 +57,8 @@ def test_imports_keep_the_contracts() -> None:
         ("verl_ext/images.py", "from mmupt_data import row_schema"),
         ("data/mmupt_data/hub.py", "from mmupt.evaluation import response_files"),
         ("verl_ext/votes/majority.py", "import torch"),
-        ("recipes/mmupt/benchmarks/wemath.py", "from mmupt.evaluation import generation"),  # it imports Ray and vLLM
-        ("data/mmupt_data/row_schema.py", "from mmupt_data import hub"),  # which imports row_schema
+        ("recipes/mmupt/benchmarks/wemath.py", "from mmupt.evaluation import generation"),  # imports Ray and vLLM
+        ("data/mmupt_data/row_schema.py", "from mmupt_data import hub"),  # imports row_schema
     ],
 )
 def test_a_forbidden_import_breaks_a_contract(copy: Path, file: str, line: str) -> None:
@@ -79,19 +79,19 @@ def drawing() -> ModuleType:
     return module
 
 
-def test_the_page_has_the_picture_that_the_script_draws(drawing: ModuleType) -> None:
+def test_the_page_has_the_diagram_that_the_script_draws(drawing: ModuleType) -> None:
     page = drawing.PAGE.read_text()
     assert drawing.drawn(page) == page, "run scripts/draw_architecture.py"
 
 
-def test_arrows_that_follow_from_others_are_omitted(drawing: ModuleType) -> None:
+def test_arrows_implied_by_others_are_omitted(drawing: ModuleType) -> None:
     edges = {"a": {"b", "c", "d"}, "b": {"c"}, "c": {"d"}, "d": set()}
     assert drawing.without_shortcuts(edges) == {"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": set()}
 
 
-def test_no_two_files_and_no_two_public_classes_have_one_name() -> None:
+def test_names_of_files_and_public_classes_are_unique() -> None:
     sources = [file for folder in ("verl_ext", "recipes", "data") for file in (ROOT / folder).rglob("*.py")]
-    # A command is named after what it runs, and its file after the command.
+    # The file of a command is named after the command, which may share the name of the module that it runs.
     files = Counter(file.name for file in sources if file.parent.name != "commands")
     classes = Counter(
         node.name

@@ -1,10 +1,9 @@
-"""Every command in the docs can be run as it is written: its arguments parse and its recipe composes.
+"""Every command in the docs runs as written: its arguments parse and its recipe composes.
 
-Commands are the lines of indented and fenced blocks that start with a program (`PROGRAMS`); inline code is checked by
-tests/test_docs.py. A command needs what its arguments imply: a GPU, the network, several machines, or hours. It has
-to say so, in its comment (`# 8 GPUs`) or in a mark `<!-- needs: a GPU -->`, which the site shows. A mark holds for the
-block that follows or, below a heading, for the whole section. All other commands are of a kind that a test runs
-(`RUN_BY`).
+Commands are lines of indented and fenced blocks that start with a program (`PROGRAMS`); tests/test_docs.py checks
+inline code. If a command needs a GPU, the network, several machines, or hours, the page must say so, in the command's
+comment (`# 8 GPUs`) or in a mark `<!-- needs: a GPU -->`, which the site shows. A mark covers the next block or, below
+a heading, the whole section. For every other command, a test runs a command of the same kind (`RUN_BY`).
 """
 
 import argparse
@@ -32,19 +31,19 @@ from verl_ext.votes.vote_files import write_votes
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md", "docs/*.md", "examples/*.md", "recipes/mmupt/README.md"]
-# Run as it is written, by tests/test_extending.py.
+# Executed by tests/test_extending.py.
 EXECUTED = "docs/extending.md"
 PROGRAMS = ("make", "mmupt", "python", "pytest", "ray", "sbatch", "bash", "pip", "apt-get", "jq", "export", "jupyter")
-# Programs that are not ours: nothing of their arguments is checked.
+# Third-party programs, whose arguments are not checked.
 FOREIGN = ("ray", "sbatch", "bash", "pip", "apt-get", "jq", "export", "jupyter")
-# What a command may need, with the words by which a page says so.
+# Needs of commands, and the words with which a page states them.
 NEEDS = {
     "GPU": r"\bGPUs?\b",
     "network": r"\b(network|hub|download)",
     "machines": r"\b(machines|Slurm)\b",
     "hours": r"\bhours?\b",
 }
-# The test that runs a command of `mmupt`, or a target of make that is none.
+# The test that runs each command of `mmupt`, and each make target that runs none of them.
 RUN_BY = {
     "train": "tests/mmupt/test_full_stack_on_cpu.py::test_the_same_command_after_the_end_only_reports",
     "self-improve": "tests/mmupt/test_rounds_on_cpu.py::"
@@ -70,13 +69,18 @@ RUN_BY = {
     "make setup": "tests/test_setup.py::test_a_second_setup_says_one_line_and_installs_nothing",
     "make docs": "tests/test_docs_site.py::test_the_site_builds_without_a_warning",
 }
-# What CI consists of (.ci/run).
+# CI runs these targets (.ci/run).
 CI = ("make lint", "make test", "make test-all", "make lock")
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command of a page: its words without environment, prompt and comment, and what the page says about it."""
+    """A command of a page.
+
+    place: page and line.
+    words: the command without environment variables, prompt and comment.
+    remark: its comment and the marks that cover it.
+    """
 
     place: str
     words: tuple[str, ...]
@@ -87,7 +91,7 @@ class Command:
 
 
 def _blocks(text: str) -> Iterator[tuple[str, list[tuple[int, str]]]]:
-    """Blocks of code with the marks that hold for each, and its lines, numbered."""
+    """Yield each code block: the marks that cover it, and its numbered lines."""
     sections: list[tuple[int, str]] = []
     heading, mark, fence = 0, "", None
     block: list[tuple[int, str]] = []
@@ -106,11 +110,11 @@ def _blocks(text: str) -> Iterator[tuple[str, list[tuple[int, str]]]]:
             block, mark = [], ""
         if line.startswith("```"):
             fence = line[3:].strip() if fence is None else None
-        elif found := re.fullmatch(r"<!-- needs: (.*) -->", line):
+        elif match := re.fullmatch(r"<!-- needs: (.*) -->", line):
             if heading:
-                sections.append((heading, found[1]))
+                sections.append((heading, match[1]))
             else:
-                mark = found[1]
+                mark = match[1]
         elif title := re.match(r"#+ ", line):
             sections = [section for section in sections if section[0] < len(title[0]) - 1]
         heading = len(title[0]) - 1 if fence is None and (title := re.match(r"#+ ", line)) else 0
@@ -128,8 +132,8 @@ def commands_of(place: str, text: str) -> Iterator[Command]:
             try:
                 words = shlex.split(re.sub(r"^(node\d)?\$ ", "", open_line), comments=True)
             except ValueError:
-                # A quote that a later line closes; in output of programs, none does.
-                if words_start(open_line):
+                # A later line closes the quote, unless this is the output of a program.
+                if starts_with_program(open_line):
                     continue
                 words = []
             comment = open_line.partition(" # ")[2]
@@ -139,8 +143,8 @@ def commands_of(place: str, text: str) -> Iterator[Command]:
                 yield Command(f"{place}:{first}", tuple(words), f"{remark} {comment}")
 
 
-def words_start(line: str) -> bool:
-    """Whether a line with an open quote starts with a program."""
+def starts_with_program(line: str) -> bool:
+    """Whether the first word of a line is one of `PROGRAMS`."""
     return line.removeprefix("$ ").removeprefix(".venv/bin/").split(" ")[0] in PROGRAMS
 
 
@@ -158,7 +162,7 @@ ALL = _all_commands()
 
 
 class Parsed(Exception):
-    """Raised in place of running a command, with its arguments."""
+    """Raised with the parsed arguments of a command, instead of running it."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
@@ -166,7 +170,7 @@ class Parsed(Exception):
 
 @pytest.fixture
 def parsing_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands of `mmupt` parse their arguments and then raise `Parsed`."""
+    """Make commands of `mmupt` raise `Parsed` once they have parsed their arguments."""
     for name in ("parse_args", "parse_intermixed_args"):
         parse = getattr(argparse.ArgumentParser, name)
 
@@ -186,52 +190,55 @@ def _arguments(words: Sequence[str]) -> dict[str, Any]:
 
 @cache
 def _device(recipe: str, *overrides: str) -> str:
-    """The device of a recipe; raises RecipeError if it does not compose."""
+    """The device of a recipe.
+
+    Raises:
+        RecipeError: the recipe does not compose.
+    """
     return str(load_recipe(recipe, overrides)[0].trainer.device)
 
 
 def needs_of_mmupt(words: Sequence[str]) -> set[str]:
-    """What a command of `mmupt` needs; raises if its arguments do not parse or compose."""
-    # "..." stands for what the reader knows.
-    name, given = words[0], _arguments([word for word in words if word != "..."])
+    """The needs of a command of `mmupt`; raises if its arguments do not parse or compose."""
+    # "..." stands for the reader's own arguments.
+    name, arguments = words[0], _arguments([word for word in words if word != "..."])
     if name in ("train", "self-improve", "memory", "recipes"):
-        if given["recipe"] is None or given["config_dir"]:
-            # Nothing to compose, or what the reader has written.
+        if arguments["recipe"] is None or arguments["config_dir"]:
+            # There is no recipe to compose, or it is the reader's own.
             return set()
-        device = _device(given["recipe"], *given["overrides"])
+        device = _device(arguments["recipe"], *arguments["overrides"])
         return {"GPU"} if device != "cpu" and name in ("train", "self-improve") else set()
     if name == "table":
-        # The first method of each recipe; others are known to compose wherever they exist.
-        assert set(given["methods"]) <= options("method").keys(), given["methods"]
-        method = [f"method={given['methods'][0]}"] if given["methods"] else []
-        devices = {_device(recipe, *method, *given["overrides"]) for recipe in given["recipes"]}
+        # The first method suffices: other tests compose all methods.
+        assert set(arguments["methods"]) <= options("method").keys(), arguments["methods"]
+        method = [f"method={arguments['methods'][0]}"] if arguments["methods"] else []
+        devices = {_device(recipe, *method, *arguments["overrides"]) for recipe in arguments["recipes"]}
         return {"GPU"} if devices != {"cpu"} else set()
     if name in ("eval", "synthesize"):
         load = load_evaluation_config if name == "eval" else load_synthesis_config
-        model = str(load(given["overrides"]).model)
+        model = str(load(arguments["overrides"]).model)
         tiny = model == "..." or "tiny" in model
         return set() if tiny else {"GPU"}
-    if name == "data" and given["name"] is not None:
+    if name == "data" and arguments["name"] is not None:
         known = data_sets()
-        assert given["name"] in known, f"there is no data set {given['name']}"
-        drawn = given["name"].startswith(("figures", "images"))
-        return set() if drawn or given["source"] else {"network"}
+        assert arguments["name"] in known, f"there is no data set {arguments['name']}"
+        is_local = arguments["name"].startswith(("figures", "images"))
+        return set() if is_local or arguments["source"] else {"network"}
     return set()
 
 
 @cache
 def mmupt_commands(command: Command) -> list[list[str]]:
-    """The commands of `mmupt` that a command runs, without the program."""
+    """The commands of `mmupt` that a command runs, without the word `mmupt`."""
     words = list(command.words)
     if words[0] == "mmupt":
         return [words[1:]]
     if words[:3] == ["python", "-m", "mmupt"]:
         return [words[3:]]
     if words[0] == "make" and words[1] in _targets():
-        # What it would run, without running it.
-        dry = ["make", "--dry-run", "--silent", "--old-file=setup", *words[1:]]
-        shown = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        runs = [shlex.split(line) for line in shown.replace("\\\n", " ").splitlines() if " -m mmupt " in line]
+        dry_run = ["make", "--dry-run", "--silent", "--old-file=setup", *words[1:]]
+        output = subprocess.run(dry_run, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        runs = [shlex.split(line) for line in output.replace("\\\n", " ").splitlines() if " -m mmupt " in line]
         return [run[run.index("mmupt") + 1 :] for run in runs]
     if "mmupt" in (inner := words[words.index("--") + 1 :] if "--" in words else []) or "make" in inner:
         return mmupt_commands(Command(command.place, tuple(_without_environment(inner)), command.remark))
@@ -245,7 +252,7 @@ def _targets() -> list[str]:
 
 @cache
 def needs_of(command: Command) -> set[str]:
-    """What a command needs; raises if it cannot be run as it is written."""
+    """The needs of a command; raises if it cannot run as written."""
     words, needs = command.words, set()
     for inner in mmupt_commands(command):
         needs |= needs_of_mmupt(inner)
@@ -266,7 +273,7 @@ def needs_of(command: Command) -> set[str]:
 def _needs_of_script(words: Sequence[str]) -> set[str]:
     script = ROOT / words[0]
     if not script.is_relative_to(ROOT / "benchmarks"):
-        # A file that a page has written before.
+        # The page writes this file.
         return set()
     source = script.read_text()
     for option in (word for word in words[1 : words.index("--") if "--" in words else None] if word.startswith("--")):
@@ -276,10 +283,10 @@ def _needs_of_script(words: Sequence[str]) -> set[str]:
 
 @pytest.mark.usefixtures("parsing_alone")
 @pytest.mark.parametrize("command", ALL, ids=str)
-def test_a_command_can_be_run_and_says_what_it_needs(command: Command) -> None:
+def test_a_command_can_run_and_states_its_needs(command: Command) -> None:
     for need in needs_of(command):
         assert re.search(NEEDS[need], command.remark), (
-            f"{command} needs {need}: say so in its comment, or above its block by <!-- needs: a {need} -->"
+            f"{command} needs {need}: say so in its comment, or above its block with <!-- needs: a {need} -->"
         )
 
 
@@ -290,7 +297,7 @@ def _test_functions(file: str) -> str:
 
 @pytest.mark.usefixtures("parsing_alone")
 @pytest.mark.parametrize("command", ALL, ids=str)
-def test_a_test_runs_every_command_that_needs_nothing(command: Command) -> None:
+def test_a_test_runs_every_kind_of_command_without_needs(command: Command) -> None:
     if needs_of(command) or command.words[0] in FOREIGN:
         return
     kinds = [words[0] for words in mmupt_commands(command)]
@@ -301,7 +308,7 @@ def test_a_test_runs_every_command_that_needs_nothing(command: Command) -> None:
         assert f"def {function}" in _test_functions(file), f"{RUN_BY[kind]}, which runs {kind}, does not exist"
 
 
-def test_every_command_of_mmupt_is_run_by_a_test() -> None:
+def test_run_by_has_every_command_of_mmupt() -> None:
     assert COMMANDS.keys() <= RUN_BY.keys()
 
 
@@ -318,16 +325,16 @@ def test_every_command_of_mmupt_is_run_by_a_test() -> None:
         ("    make trian\n", "make has no target trian"),
     ],
 )
-def test_a_command_that_is_broken_or_says_nothing_is_found(text: str, problem: str) -> None:
+def test_broken_commands_and_unstated_needs_are_found(text: str, problem: str) -> None:
     (command,) = commands_of("page.md", text)
     with pytest.raises((AssertionError, RecipeError, EvaluationError), match=re.escape(problem)):
-        test_a_command_can_be_run_and_says_what_it_needs(command)
+        test_a_command_can_run_and_states_its_needs(command)
 
 
-def test_a_mark_above_a_block_holds_for_all_of_it() -> None:
+def test_a_mark_covers_all_commands_of_the_next_block() -> None:
     text = '<!-- needs: a GPU -->\n\n    make a\n    make b \\\n        ARGS="c d"\n\nText.\n\n    make c\n'
-    found = [(command.words, command.remark.strip()) for command in commands_of("page.md", text)]
-    assert found == [(("make", "a"), "a GPU"), (("make", "b", "ARGS=c d"), "a GPU"), (("make", "c"), "")]
+    commands = [(command.words, command.remark.strip()) for command in commands_of("page.md", text)]
+    assert commands == [(("make", "a"), "a GPU"), (("make", "b", "ARGS=c d"), "a GPU"), (("make", "c"), "")]
 
 
 def _python_blocks() -> list[tuple[str, str]]:

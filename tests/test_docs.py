@@ -1,4 +1,4 @@
-"""What the pages and comments name exists: links and their headings, files, modules, make targets."""
+"""Everything that pages and comments name exists: links, headings, files, modules, config keys, commands, targets."""
 
 import re
 import shlex
@@ -14,7 +14,7 @@ from mmupt.compose import OPEN_KEYS, load_recipe
 
 ROOT = Path(__file__).parent.parent
 SOURCES = {"verl_ext": "verl_ext", "mmupt": "recipes/mmupt", "mmupt_data": "data/mmupt_data"}
-# Without those of veRL, which has examples/, too.
+# A path in this repository; excludes folders of veRL, which also has examples/ and docs/.
 FILE = re.compile(
     r"(?<![\w/.-])(?!examples/(?:grpo_trainer|data_preprocess|tuning)/|docs/(?:perf|advance|start)/)"
     r"(?:verl_ext|recipes|data/mmupt_data|docs|tests|benchmarks|scripts|examples)/[\w./-]*\.[a-z]+\b"
@@ -23,7 +23,7 @@ MODULE = re.compile(r"(?:`|python -m )((?:verl_ext|mmupt|mmupt_data)(?:\.\w+)+)"
 KEY = re.compile(r"`\+?((?:actor_rollout_ref|data|trainer|reward|algorithm|critic|mmupt)\.[\w.]*\w)(?:=[^`]*)?`")
 CODE = re.compile(r"^```.*?^```|^    .*?$", re.MULTILINE | re.DOTALL)
 PYTHON_FILE = re.compile(r"`([a-zA-Z][\w/-]*\.py)`")
-# Files of veRL, EasyR1 and of the authors' repositories, which the pages name beside ours.
+# Files of veRL, EasyR1 and the papers' repositories that our pages name.
 FOREIGN = {
     "examples/config.yaml",
     "examples/qwen2_5_vl_7b_geo3k_grpo.sh",
@@ -82,13 +82,13 @@ def _name(page: Path) -> str:
 
 @cache
 def _anchors(page: Path) -> set[str]:
-    """The anchors that GitHub gives the headings of a page."""
+    """The anchors that GitHub derives from a page's headings."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def _exists(module: str) -> bool:
-    """Whether a dotted name is a module of ours, or a name that one defines."""
+    """Whether a dotted name is one of our modules, or a name defined in one."""
     package, *names = module.split(".")
     path = ROOT / SOURCES[package]
     for number, name in enumerate(names):
@@ -136,7 +136,7 @@ def test_python_files_named_by_the_end_of_their_path_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_named_modules_exist(page: Path) -> None:
-    # Config keys begin with mmupt., too.
+    # Config keys also start with mmupt.
     keys = set(re.findall(r"^  (\w+):", (ROOT / "recipes/mmupt/config/base.yaml").read_text(), re.MULTILINE))
     for module in MODULE.findall(page.read_text()):
         package, name = module.split(".")[:2]
@@ -146,16 +146,16 @@ def test_named_modules_exist(page: Path) -> None:
 
 @pytest.fixture(scope="module")
 def configs() -> list[DictConfig]:
-    """What keys may be of: a recipe of GRPO, and one of another method."""
+    """A GRPO recipe and a baseline recipe, which together have all keys."""
     return [load_recipe("mmupt_mathvista")[0], load_recipe("mmupt_geometry3k", ["method=lmsi"])[0]]
 
 
-# Migration.md names the keys of others, too; tests/test_docs_site.py checks ours.
+# migration.md also names keys of other programs; tests/test_docs_site.py checks ours there.
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "migration.md"], ids=_name)
 def test_config_keys_exist(page: Path, configs: list[DictConfig]) -> None:
     for key in KEY.findall(page.read_text()):
         if key.partition(".")[0] == "mmupt" and _exists(key):
-            # A module.
+            # It is a module.
             continue
         parent, _, name = key.rpartition(".")
         blocks = [OmegaConf.select(config, parent) for config in configs]
@@ -177,13 +177,13 @@ def test_subcommands_exist(page: Path) -> None:
 
 
 def _train_commands() -> list[tuple[str, ...]]:
-    """The recipe and the overrides of every `make train` in running text; test_doc_commands.py has the blocks."""
-    found = set()
+    """Recipe and overrides of every `make train` in inline code; test_doc_commands.py checks blocks."""
+    commands = set()
     for page in PAGES:
         for line in re.findall(r"`make train([^`\n]*)", page.read_text()):
             settings = dict(word.split("=", 1) for word in shlex.split(line, comments=True) if "=" in word)
-            found.add((settings.get("RECIPE", "mmupt_tiny"), *shlex.split(settings.get("ARGS", ""))))
-    return sorted(command for command in found if command[0] != "my_recipe")
+            commands.add((settings.get("RECIPE", "mmupt_tiny"), *shlex.split(settings.get("ARGS", ""))))
+    return sorted(command for command in commands if command[0] != "my_recipe")
 
 
 @pytest.mark.parametrize("command", _train_commands(), ids=" ".join)

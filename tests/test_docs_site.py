@@ -1,4 +1,4 @@
-"""The documentation as a site: it builds, is complete and needs no network; its notebook runs; its keys exist."""
+"""The documentation site builds without warnings, is complete and loads nothing from the network; its notebook runs."""
 
 import os
 import re
@@ -27,24 +27,24 @@ NOTEBOOK = ROOT / "docs" / "votes_by_hand.ipynb"
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The site, and what the build said."""
+    """The folder of the site, and the output of the build."""
     site = tmp_path_factory.mktemp("site")
-    own = os.pathsep.join(str(ROOT / name) for name in (".", "recipes", "data"))
-    done = subprocess.run(
+    python_path = os.pathsep.join(str(ROOT / name) for name in (".", "recipes", "data"))
+    result = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(site)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": own, "NO_MKDOCS_2_WARNING": "1"},
+        env={**os.environ, "PYTHONPATH": python_path, "NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
         text=True,
         check=False,
         timeout=300,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return site, done.stdout + done.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
+    return site, result.stdout + result.stderr
 
 
 class Page(HTMLParser):
-    """The addresses and anchors of a page, and what a browser loads with it."""
+    """Links and anchors of an HTML page, and the files that a browser loads with it."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -54,12 +54,12 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {name: value for name, value in attrs if value is not None}
-        self.anchors |= {given[name] for name in ("id", "name") if name in given}
-        if "src" in given or (tag == "link" and given.get("rel") in ("stylesheet", "icon", "preload", "preconnect")):
-            self.loaded.append(given.get("src") or given["href"])
-        elif tag == "a" and "href" in given:
-            self.links.append(given["href"])
+        values = {name: value for name, value in attrs if value is not None}
+        self.anchors |= {values[name] for name in ("id", "name") if name in values}
+        if "src" in values or (tag == "link" and values.get("rel") in ("stylesheet", "icon", "preload", "preconnect")):
+            self.loaded.append(values.get("src") or values["href"])
+        elif tag == "a" and "href" in values:
+            self.links.append(values["href"])
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +68,8 @@ def pages(built: tuple[Path, str]) -> dict[Path, Page]:
 
 
 def test_the_site_builds_without_a_warning(built: tuple[Path, str]) -> None:
-    site, said = built
-    assert "WARNING" not in said and "ERROR" not in said
+    site, output = built
+    assert "WARNING" not in output and "ERROR" not in output
     for name in ("index", "tutorial", "migration", "faq", "votes_by_hand", "reference/commands", "architecture"):
         assert (site / f"{name}.html").is_file(), name
 
@@ -83,7 +83,7 @@ def test_every_page_of_the_docs_is_in_the_navigation(built: tuple[Path, str], pa
 def test_every_link_within_the_site_leads_to_a_page_and_an_anchor(pages: dict[Path, Page]) -> None:
     broken = []
     for file, page in pages.items():
-        # The page for addresses that do not exist links from the top of a server.
+        # 404.html has links relative to the server's root.
         for link in () if file.name == "404.html" else page.links:
             address = urlsplit(link)
             if address.scheme or address.netloc:
@@ -110,25 +110,25 @@ import command_reference, config_reference
 config_reference.pages(), command_reference.page()
 print(sorted({{"torch", "vllm", "ray", "verl", "transformers"}} & sys.modules.keys()))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
 
 
 def _keys(node: DictConfig, prefix: str = "") -> list[str]:
-    found = []
+    keys = []
     for name in node:
         child = node._get_node(name)
-        found.append(f"{prefix}{name}")
+        keys.append(f"{prefix}{name}")
         if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
-            found += _keys(child, f"{prefix}{name}.")
-    return [key for key in found if key.partition(".")[0] != "defaults"]
+            keys += _keys(child, f"{prefix}{name}.")
+    return [key for key in keys if key.partition(".")[0] != "defaults"]
 
 
 @pytest.mark.parametrize(
     "file",
     [CONFIG_FOLDER / "base.yaml", *(file for group in GROUPS for file in (CONFIG_FOLDER / group).rglob("*.yaml"))],
 )
-def test_every_key_is_listed_with_its_comment_as_it_is_in_its_file(file: Path) -> None:
+def test_every_key_is_listed_with_the_comment_of_its_file(file: Path) -> None:
     loaded = OmegaConf.load(file)
     assert isinstance(loaded, DictConfig)
     listed = {key.name: key for key in documented_keys(file)}
@@ -149,7 +149,7 @@ def test_a_comment_is_text_whatever_it_contains(tmp_path: Path) -> None:
     assert not set("<>{}*`\\") & set(row.split(" | ")[-1])
 
 
-def test_links_are_those_of_the_site() -> None:
+def test_links_to_the_repository_become_links_within_the_site() -> None:
     text = "[a](../README.md#train) [b](../verl_ext/votes) [c](view.png) [d](https://e.f) [h](#here)\n\n    [i](j.md)\n"
     assert repository_links.for_the_site("docs/vote.md", text) == (
         "[a](index.md#train) [b](source/verl_ext/votes.md) [c](view.png) [d](https://e.f) [h](#here)\n\n    [i](j.md)\n"
@@ -167,17 +167,17 @@ def test_fields_that_a_docstring_explains_are_listed() -> None:
     )
 
 
-def test_the_notebook_runs_and_prints_what_is_saved_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_notebook_runs_and_prints_its_saved_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
     saved, run = (nbformat.read(NOTEBOOK, as_version=4) for _ in range(2))
     run.cells.append(nbformat.v4.new_code_cell("import sys\nprint('torch' in sys.modules)"))
-    own = os.pathsep.join(str(ROOT / name) for name in (".", "recipes", "data"))
-    environment = {**os.environ, "PYTHONPATH": own}
+    python_path = os.pathsep.join(str(ROOT / name) for name in (".", "recipes", "data"))
+    environment = {**os.environ, "PYTHONPATH": python_path}
     nbclient.NotebookClient(run, timeout=120, kernel_name="python3").execute(env=environment)
 
     def printed(cell: nbformat.NotebookNode) -> str:
-        # What a cell prints may come in several parts.
+        # The output of a cell may be split into several streams.
         streams = [output for output in cell.outputs if output.output_type == "stream"]
         return "".join(output.text for output in streams if output.name == "stdout")
 

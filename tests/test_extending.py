@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md, run as they are written: nothing of them is repeated here."""
+"""Runs all examples of docs/extending.md as written: files, console commands with their output, and Python sessions."""
 
 import doctest
 import os
@@ -12,20 +12,20 @@ from string import Template
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 BLOCK = re.compile(r"^```(?P<language>\w+) ?(?P<file>\S*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-# A command with the output that follows it.
+# A command and its expected output.
 COMMAND = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 RUN_DOCTEST = "import doctest, sys; sys.exit(doctest.testfile(sys.argv[1], module_relative=False).failed)"
 
 
 def blocks() -> Iterator[tuple[str, str, str]]:
-    """The language, the name of the file ("" for none) and the text of every fenced block."""
+    """Yield language, file name ("" for none) and text of every fenced block."""
     for block in BLOCK.finditer(PAGE.read_text()):
         yield block["language"], block["file"], block["text"]
 
 
 def run(command: str | list[str], folder: Path, environment: dict[str, str]) -> str:
-    """The output of a command, which must succeed."""
-    done = subprocess.run(
+    """Run a command, which must succeed; returns its standard output."""
+    result = subprocess.run(
         command,
         shell=isinstance(command, str),
         cwd=folder,
@@ -34,23 +34,23 @@ def run(command: str | list[str], folder: Path, environment: dict[str, str]) -> 
         text=True,
         check=False,
     )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
 
 
 def test_the_examples_of_the_page_run_as_they_are_written(tmp_path: Path) -> None:
-    # The commands of the code under test, whether it is installed or not.
+    # `mmupt` must run the code under test, whether it is installed or not.
     command = tmp_path / "bin" / "mmupt"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m mmupt "$@"\n')
     command.chmod(0o755)
     folder = tmp_path / "examples"
     folder.mkdir()
-    own = os.pathsep.join(str(PAGE.parents[1] / name) for name in (".", "recipes", "data"))
+    python_path = os.pathsep.join(str(PAGE.parents[1] / name) for name in (".", "recipes", "data"))
     environment = {
         **os.environ,
         "PATH": os.pathsep.join((str(command.parent), str(Path(sys.executable).parent), os.environ["PATH"])),
-        "PYTHONPATH": own,
+        "PYTHONPATH": python_path,
         "HF_DATASETS_CACHE": str(tmp_path / "cache"),
     }
     ran = 0
@@ -65,16 +65,16 @@ def test_the_examples_of_the_page_run_as_they_are_written(tmp_path: Path) -> Non
                     for assignment in shlex.split(line)[1:]:
                         name, value = assignment.split("=")
                         environment[name] = Template(value).substitute(PWD=folder)
-                    environment["PYTHONPATH"] += os.pathsep + own
+                    environment["PYTHONPATH"] += os.pathsep + python_path
                     continue
-                found = run(line, folder, environment)
-                agrees = doctest.OutputChecker().check_output(expected, found, doctest.ELLIPSIS)
-                assert agrees, f"$ {line}\nexpected:\n{expected}\nfound:\n{found}"
+                output = run(line, folder, environment)
+                agrees = doctest.OutputChecker().check_output(expected, output, doctest.ELLIPSIS)
+                assert agrees, f"$ {line}\nexpected:\n{expected}\nprinted:\n{output}"
                 ran += 1
         elif language == "pycon":
             (folder / "block.txt").write_text(text)
             run([sys.executable, "-c", RUN_DOCTEST, "block.txt"], folder, environment)
             ran += 1
         else:
-            assert file, f"a block of {language} is neither a file nor run:\n{text}"
+            assert file, f"a {language} block has no file name and is not run:\n{text}"
     assert ran > 6
