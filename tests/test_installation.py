@@ -1,6 +1,6 @@
-"""What is built, and what is installed of it: files, metadata, and commands that run in any working directory.
+"""The built and the installed package: files, metadata, and commands in any working directory.
 
-Its folders may have the names of ours and of libraries.
+The working directory may have folders with the names of our packages and of libraries.
 """
 
 import json
@@ -19,33 +19,34 @@ import pytest
 ROOT = Path(__file__).parents[1]
 UV = (sys.executable, "-m", "uv")
 PACKAGES = {"verl_ext": "verl_ext", "mmupt": "recipes/mmupt", "mmupt_data": "data/mmupt_data"}
-# A folder `mmupt` or `verl_ext` of one's own is no package: with an __init__.py it would be another program.
+# A user's folder `mmupt` or `verl_ext` has no __init__.py: as a package, it would be another program.
 PACKAGES_OF_THE_USER = ("data", "recipes", "datasets", "benchmarks", "tests", "hydra", "verl")
 FOLDERS_OF_THE_USER = ("mmupt", "mmupt_data", "verl_ext")
 
 
 def run(*command: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    ran = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, **options)
-    assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
-    return ran
+    """Run a command, which must succeed."""
+    result = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, **options)
+    assert result.returncode == 0, f"{result.stdout}\n{result.stderr}"
+    return result
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built as pip builds it for whoever gets the source distribution alone."""
+    """The wheel, built from the source distribution as pip does."""
     folder = tmp_path_factory.mktemp("distribution")
     hatchling = [sys.executable, "-m", "hatchling", "build", "-d", folder]
     run(*hatchling, "-t", "sdist", cwd=ROOT)
     (archive,) = folder.glob("*.tar.gz")
     shutil.unpack_archive(archive, folder)
     run(*hatchling, "-t", "wheel", cwd=folder / archive.name.removesuffix(".tar.gz"))
-    (built,) = folder.glob("*.whl")
-    return built
+    (file,) = folder.glob("*.whl")
+    return file
 
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the wheel installs, without dependencies."""
+    """A folder with the wheel installed, without dependencies."""
     folder = tmp_path_factory.mktemp("installation")
     options = ["--quiet", "--offline", "--no-deps", "--python", sys.executable, "--target", folder]
     run(*UV, "pip", "install", *options, wheel)
@@ -54,6 +55,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
+    """A working directory whose folders fail if they are imported."""
     for name in PACKAGES_OF_THE_USER:
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(f"raise ImportError('{name} of the working directory')\n")
@@ -64,14 +66,14 @@ def hostile(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_an_installation_has_our_three_packages_and_the_command_alone(installed: Path) -> None:
+def test_an_installation_has_only_our_three_packages_and_the_command(installed: Path) -> None:
     names = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
     assert names - {".lock"} == {*PACKAGES, "bin"}
     assert [path.name for path in (installed / "bin").iterdir()] == ["mmupt"]
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "output"),
     [
         ("mmupt --help", "self-improve"),
         ("python -m mmupt --help", "self-improve"),
@@ -85,7 +87,7 @@ def test_an_installation_has_our_three_packages_and_the_command_alone(installed:
     ],
 )
 def test_a_command_runs_beside_folders_of_the_same_names(
-    installed: Path, hostile: Path, command: str, said: str
+    installed: Path, hostile: Path, command: str, output: str
 ) -> None:
     programs = {"mmupt": installed / "bin" / "mmupt", "python": sys.executable}
     program, *words = command.split()
@@ -93,16 +95,17 @@ def test_a_command_runs_beside_folders_of_the_same_names(
     result = subprocess.run(
         [programs[program], *words], cwd=hostile, env=environment, capture_output=True, text=True, check=False
     )
-    assert said in result.stdout + result.stderr
+    assert output in result.stdout + result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_the_commands_are_those_of_the_installation(installed: Path, hostile: Path) -> None:
-    """What the tests above have run is what was installed, not this checkout."""
+def test_commands_import_the_installation(installed: Path, hostile: Path) -> None:
+    """The tests above ran the installation, not this checkout."""
     script = "import sys; sys.path.pop(0); import mmupt.cli, mmupt_data, verl_ext; print(mmupt.cli.__file__)"
     environment = {**os.environ, "PYTHONPATH": str(installed)}
-    found = subprocess.run([sys.executable, "-c", script], cwd=hostile, env=environment, capture_output=True, text=True)
-    assert found.stdout.strip() == str(installed / "mmupt" / "cli.py")
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, cwd=hostile, env=environment, capture_output=True, text=True)
+    assert result.stdout.strip() == str(installed / "mmupt" / "cli.py")
 
 
 def test_the_wheel_has_every_file_of_the_packages(wheel: Path) -> None:
@@ -117,12 +120,13 @@ def test_the_wheel_has_every_file_of_the_packages(wheel: Path) -> None:
     assert shipped == files
 
 
-def test_the_metadata_say_what_it_is_for_whom_and_what_it_needs(wheel: Path) -> None:
+def test_metadata_have_license_keywords_links_pythons_and_documented_extras(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as opened:
         (name,) = (name for name in opened.namelist() if name.endswith(".dist-info/METADATA"))
         metadata = HeaderParser().parsestr(opened.read(name).decode())
     assert metadata["License-Expression"] == "Apache-2.0" and metadata["Keywords"] and metadata.get_all("Project-URL")
-    supported = {match[1] for one in metadata.get_all("Classifier", []) if (match := re.search(r":: (3\.\d+)$", one))}
+    classifiers = metadata.get_all("Classifier", [])
+    supported = {match[1] for text in classifiers if (match := re.search(r":: (3\.\d+)$", text))}
     assert metadata["Requires-Python"] == "<3.13,>=3.10" and supported == {"3.10", "3.11", "3.12"}
     extras = set(metadata.get_all("Provides-Extra", []))
     readme = (ROOT / "README.md").read_text()
@@ -131,13 +135,13 @@ def test_the_metadata_say_what_it_is_for_whom_and_what_it_needs(wheel: Path) -> 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment of its own with veRL and all that it is locked with, as somebody has it who trains with veRL."""
+    """A new environment with veRL and all locked requirements, like a veRL user's."""
     folder = tmp_path_factory.mktemp("environment")
     python = folder / "bin" / "python"
     run(*UV, "venv", "--quiet", "--clear", "--python", sys.executable, folder)
     install = [*UV, "pip", "install", "--quiet", "--no-deps", "--python", python]
     locked = [*install, "-r", ROOT / "requirements-cpu.txt"]
-    # Hard links into uv's cache, which `make setup` has filled: nothing is asked of an index but where it was emptied.
+    # `make setup` has filled uv's cache; an index is needed only if the cache was emptied.
     if subprocess.run([*map(str, locked), "--offline"], capture_output=True, check=False).returncode != 0:
         run(*locked)
     run(*install, ROOT / "shims" / "vllm")
@@ -148,15 +152,15 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_installs_beside_verl_and_runs_in_any_folder(
     environment: Path, wheel: Path, hostile: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """With its requirements, which are all met: nothing else is installed or changed, and no checkout is looked at."""
+    """Its requirements are already met, so nothing else is installed or changed; the checkout is not used."""
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     python, mmupt = environment / "bin" / "python", environment / "bin" / "mmupt"
-    done = run(*UV, "pip", "install", "--offline", "--python", python, wheel)
-    changes = [line.split()[1] for line in done.stderr.splitlines() if line.startswith((" + ", " - ", " ~ "))]
+    installation = run(*UV, "pip", "install", "--offline", "--python", python, wheel)
+    changes = [line.split()[1] for line in installation.stderr.splitlines() if line.startswith((" + ", " - ", " ~ "))]
     assert [change.partition("==")[0] for change in changes] == ["verl-mmupt"]
-    # Its status may be 1: in this folder, modules hide libraries from Ray's workers.
-    asked = subprocess.run([mmupt, "doctor", "--json"], cwd=hostile, env=clean, capture_output=True, text=True)
-    findings = {finding["check"]: finding for finding in json.loads(asked.stdout)["findings"]}
+    # The status may be 1: folders of this working directory hide libraries from Ray's workers.
+    doctor = subprocess.run([mmupt, "doctor", "--json"], cwd=hostile, env=clean, capture_output=True, text=True)
+    findings = {finding["check"]: finding for finding in json.loads(doctor.stdout)["findings"]}
     assert str(environment) in findings["verl-mmupt"]["found"]
     for check in ("verl-mmupt", "verl", "torch", "vllm", "transformers", "ray", "verl.plugins", "vllm.general_plugins"):
         assert findings[check]["status"] == "ok", findings[check]
@@ -164,6 +168,6 @@ def test_the_wheel_installs_beside_verl_and_runs_in_any_folder(
     assert "mmupt_tiny_hard" in run(mmupt, "recipes", cwd=hostile, env=clean).stdout
     assert "#compdef mmupt" in run(mmupt, "completion", "zsh", cwd=hostile, env=clean).stdout
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    said = run(mmupt, "data", "figures", cwd=elsewhere, env=clean).stdout
-    assert "datasets/figures: written" in said
+    output = run(mmupt, "data", "figures", cwd=elsewhere, env=clean).stdout
+    assert "datasets/figures: written" in output
     assert {"train.parquet", "test.parquet"} <= {file.name for file in (elsewhere / "datasets" / "figures").iterdir()}

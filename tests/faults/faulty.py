@@ -1,4 +1,4 @@
-"""An agent loop that fails on purpose, chosen by the configuration of a run."""
+"""An agent loop that fails on purpose; agent_loops.yaml registers it."""
 
 from typing import Any, ClassVar
 
@@ -8,11 +8,10 @@ from verl_ext.rollout.shared_prompt import SharedPromptAgentLoop, current_prompt
 
 
 class FailingAgentLoop(SharedPromptAgentLoop):
-    """Fails, of the 4 responses to each of the 4 prompts of a step, the first ones: as many as `FAILING` says."""
+    """Fails the first `FAILING[step][prompt]` of the 4 responses per prompt, with 4 prompts per step."""
 
-    # In the steps from the first on.
     FAILING: ClassVar[tuple[tuple[int, ...], ...]] = ((1, 1, 1, 1), (3, 3, 3, 3), (4, 0, 0, 0), (4, 4, 4, 4))
-    # Responses started, prompt by prompt. One worker serves all prompts, and no step starts before the last has ended.
+    # Responses started, by prompt. One worker serves all prompts, and steps do not overlap, so order gives the step.
     started: ClassVar[dict[str, int]] = {}
 
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> AgentLoopOutput:

@@ -1,4 +1,4 @@
-"""Rewards that fail on purpose, a plugin of the runs (`MMUPT_PLUGINS`)."""
+"""Rewards that fail on purpose, which runs load as a plugin (`MMUPT_PLUGINS`)."""
 
 import time
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
-"""What goes wrong in days of training, done on purpose on the real stack (`make test-faults`).
+"""Faults that occur in days of training, injected into the real stack (`make test-faults`).
 
-Every fault must end in one of two ways: the run goes on, or it ends within a minute with the cause named, and the same
-command then continues from its last whole checkpoint. A start takes a minute, so that tests share starts: in the matrix
-of kills every cell starts the same run again, and so checks what the kill before it has left.
+After a fault, the run must either continue, or end within a minute with the cause in its log; the same command then
+continues from the last complete checkpoint. A start takes a minute, so tests share starts: every cell of the matrix of
+kills restarts the same run, and so checks the recovery from the previous kill.
 """
 
 import json
@@ -40,9 +40,9 @@ SECONDS_TO_START = 240
 SECONDS_TO_END = 60
 LAUNCHER = "launcher"
 FORK_SERVER = "verl_ext.cpu.fork_server"
-# What names the dead: the watchdog by the name of an actor, Ray by its class.
+# The watchdog names a dead actor by its name, Ray by its class.
 DIED = r"(died: [^;\n]*|class_name: \S*)"
-# The title of a process, and how the log says that it has died.
+# Process title, and a pattern of the log after its death.
 VICTIMS = {
     LAUNCHER: "",
     "TaskRunnerV1": rf"{DIED}TaskRunner",
@@ -53,7 +53,7 @@ VICTIMS = {
     "TransferQueueController": rf"{DIED}TransferQueueController",
     "SimpleStorageUnit": rf"{DIED}(TransferQueueStorageUnit|SimpleStorageUnit)",
     "GroupServer": rf"{DIED}(vllm_server|GroupServer)",
-    # veRL has vLLM's engine die with its parent (`verl/workers/rollout/vllm_rollout/utils.py`), which this one is.
+    # veRL makes vLLM's engine die with its parent (`verl/workers/rollout/vllm_rollout/utils.py`), the fork server.
     FORK_SERVER: r"EngineDeadError|\(VLLM::EngineCore\) has died",
 }
 PYTHONPATH = os.pathsep.join(map(str, (Path(__file__).parent, Path(__file__).parents[2])))
@@ -61,7 +61,7 @@ PHASES = ("generation", "update", "checkpoint", "weight transfer")
 
 
 class Run:
-    """A run of the tiny recipe in a folder and a session of its own."""
+    """A run of the tiny recipe in its own folder and process session."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -76,11 +76,11 @@ class Run:
         self.process = subprocess.Popen(
             [*command, *OVERRIDES, *overrides],
             start_new_session=True,
-            # For the processes of the run to find this folder and this checkout, and to load held.py.
+            # The run's processes import from this folder and checkout, and load hold_phase.py.
             env={
                 **os.environ,
                 "PYTHONPATH": PYTHONPATH,
-                "VERL_USE_EXTERNAL_MODULES": "held",
+                "VERL_USE_EXTERNAL_MODULES": "hold_phase",
                 "MMUPT_PLUGINS": "faulty_rewards",
             },
             stdout=subprocess.DEVNULL,
@@ -97,18 +97,18 @@ class Run:
     def steps(self) -> list[int]:
         return [int(step) for step in STEP.findall(self.new_log())]
 
-    def wait_for(self, what: str, seen: Callable[[], object], seconds: float = SECONDS_TO_START) -> None:
+    def wait_for(self, event: str, condition: Callable[[], object], seconds: float = SECONDS_TO_START) -> None:
         deadline = time.monotonic() + seconds
-        while not seen():
-            assert self.process and self.process.poll() is None, f"ended before {what}:\n{self.new_log()[-3000:]}"
-            assert time.monotonic() < deadline, f"no {what} in time:\n{self.new_log()[-3000:]}"
+        while not condition():
+            assert self.process and self.process.poll() is None, f"ended before {event}:\n{self.new_log()[-3000:]}"
+            assert time.monotonic() < deadline, f"no {event} within {seconds} s:\n{self.new_log()[-3000:]}"
             time.sleep(0.05)
 
     def wait_for_steps(self, count: int) -> None:
         self.wait_for(f"step {count}", lambda: len(self.steps()) >= count)
 
     def wait_for_end(self, seconds: float = SECONDS_TO_END) -> str:
-        """Return the log of a run that must end with an error, in time."""
+        """Wait for the run to end with an error, within `seconds`; return its log."""
         assert self.process is not None
         assert self.process.wait(timeout=seconds) != 0
         return self.new_log()
@@ -118,25 +118,25 @@ class Run:
         assert self.process.wait(timeout=SECONDS_TO_START) == 0, self.new_log()[-3000:]
 
     def hold(self, phase: str) -> None:
-        """Wait until the run is in a phase, and hold it there (see held.py)."""
+        """Pause the run in a phase (hold_phase.py); return once it is there."""
         temporary = self.folder / "hold.tmp"
         temporary.write_text(phase)
         temporary.rename(self.folder / "hold")
         self.wait_for(phase, (self.folder / "held").exists, seconds=30)
-        # Ray hands on what the trainer prints with a delay.
+        # Ray forwards the trainer's output with a delay.
         time.sleep(2)
 
     def named(self, name: str) -> list[psutil.Process]:
-        """The processes of this run that have `name` in their title or arguments."""
-        found = []
+        """The processes of this run with `name` in their title or arguments."""
+        processes = []
         for process in processes_of(self.folder):
             with suppress(psutil.NoSuchProcess):
                 if name in " ".join(process.cmdline()):
-                    found.append(process)
-        return found
+                    processes.append(process)
+        return processes
 
     def kill(self, name: str) -> None:
-        """Kill, as the kernel would for want of memory, the processes with that name."""
+        """Kill the processes with a name, like the kernel when it runs out of memory."""
         if name == LAUNCHER:
             assert self.process is not None
             self.process.kill()
@@ -144,7 +144,7 @@ class Run:
             return
         victims = self.named(name)
         if name == FORK_SERVER:
-            # What it has forked has its arguments until it has a title.
+            # A forked process has the server's arguments until it sets a title.
             assert self.process is not None
             victims = [victim for victim in victims if victim.ppid() == self.process.pid]
         assert victims, f"no process {name!r} in the run"
@@ -159,13 +159,13 @@ class Run:
 
 
 def segments_of(process: psutil.Process) -> set[str]:
-    """The segments of shared memory with a name that a process maps."""
+    """The named segments of shared memory that a process maps."""
     lines = Path(f"/proc/{process.pid}/maps").read_text().splitlines()
     return {line.split(maxsplit=5)[5] for line in lines if f" {SHARED_MEMORY}/" in line and "(deleted)" not in line}
 
 
 class Bystander:
-    """A process of another run, with shared memory of each name and a Ray session: nothing may happen to it."""
+    """A process of another run, with shared memory of each kind and a Ray session, all of which must stay intact."""
 
     CODE = """
 import sys, time
@@ -191,11 +191,11 @@ for segment in segments:
         self.session.mkdir(parents=True)
 
     def touch(self) -> None:
-        """Make its segments as old as those of a run that is alive now."""
+        """Set the age of its segments to zero, like those of a live run."""
         for segment in self.segments:
             os.utime(segment)
 
-    def is_whole(self) -> bool:
+    def is_intact(self) -> bool:
         return self.process.poll() is None and self.session.is_dir() and all(map(Path.exists, self.segments))
 
     def close(self) -> None:
@@ -204,8 +204,8 @@ for segment in segments:
 
 
 @dataclass
-class Left:
-    """What a killed run has left: its last whole step, and what the next start must clear away."""
+class Remains:
+    """The remains of a killed run: its last complete step, and what the next start must remove."""
 
     step: int
     launcher: int
@@ -214,27 +214,27 @@ class Left:
 
 
 class Matrix:
-    """One run that is killed again and again."""
+    """A run that is killed and restarted repeatedly."""
 
     def __init__(self, folder: Path) -> None:
         self.run = Run(folder / "run")
         self.bystander = Bystander(folder / f"other{os.getpid()}")
-        self.left: Left | None = None
+        self.remains: Remains | None = None
 
     def start(self, *overrides: str) -> None:
-        """Start the run and check that it continues after the last kill, whose traces are gone, and those only."""
+        """Start the run; check that it continues after the last kill and has removed that run's remains, no others."""
         if self.run.process is not None and self.run.process.poll() is None:
-            # One failed test must not make the next one fail.
+            # A failed test must not fail the next one.
             self.run.kill(LAUNCHER)
-        left, self.left = self.left, None
+        remains, self.remains = self.remains, None
         self.run.start(*overrides)
         self.run.wait_for_steps(1)
-        assert self.bystander.is_whole()
-        if left:
-            assert self.run.steps()[0] == left.step + 1, self.run.new_log()[-6000:]
-            assert [process for process in left.processes if process.is_running()] == []
-            assert not list(Path("/tmp/ray").glob(f"session_*_{left.launcher}"))
-            assert not [segment for segment in left.segments if Path(segment).exists()]
+        assert self.bystander.is_intact()
+        if remains:
+            assert self.run.steps()[0] == remains.step + 1, self.run.new_log()[-6000:]
+            assert [process for process in remains.processes if process.is_running()] == []
+            assert not list(Path("/tmp/ray").glob(f"session_*_{remains.launcher}"))
+            assert not [segment for segment in remains.segments if Path(segment).exists()]
 
     def kill(self, victim: str) -> None:
         assert self.run.process is not None
@@ -242,7 +242,7 @@ class Matrix:
         segments = set().union(*map(segments_of, processes))
         self.bystander.touch()
         self.run.kill(victim)
-        self.left = Left(last_whole_step(self.run.checkpoints), self.run.process.pid, processes, segments)
+        self.remains = Remains(last_whole_step(self.run.checkpoints), self.run.process.pid, processes, segments)
 
 
 @pytest.fixture(scope="module")
@@ -263,10 +263,10 @@ def run(tmp_path: Path) -> Iterator[Run]:
 @pytest.mark.parametrize(
     ("victim", "phase"),
     [(victim, phase) for victim in VICTIMS for phase in PHASES if victim not in ("GroupServer", FORK_SERVER)]
-    # Where its engine is killed, it goes too.
+    # Kills of the engine cover their other phases: the server dies with it.
     + [("GroupServer", "generation"), (FORK_SERVER, "update")],
 )
-def test_a_kill_in_any_phase_ends_the_run_with_the_name_of_the_dead_and_the_same_command_continues(
+def test_a_kill_in_any_phase_ends_the_run_with_the_name_of_the_victim_and_the_same_command_continues(
     matrix: Matrix, victim: str, phase: str
 ) -> None:
     matrix.start()
@@ -274,17 +274,17 @@ def test_a_kill_in_any_phase_ends_the_run_with_the_name_of_the_dead_and_the_same
     run.hold(phase)
     reached, log_before = max(run.steps()), len(run.log())
     matrix.kill(victim)
-    assert matrix.left is not None
+    assert matrix.remains is not None
     # The weights are transferred after the checkpoint.
-    assert matrix.left.step == reached + (phase == "weight transfer")
+    assert matrix.remains.step == reached + (phase == "weight transfer")
     if victim != LAUNCHER:
         run.wait_for_end()
         log = run.log()[log_before:]
         assert re.search(VICTIMS[victim], log), log[-6000:]
-        # What was generated before the kill may still have been trained on.
+        # The run may finish a step on responses from before the kill.
         step = last_whole_step(run.checkpoints)
-        assert step in (matrix.left.step, matrix.left.step + 1)
-        matrix.left.step = step
+        assert step in (matrix.remains.step, matrix.remains.step + 1)
+        matrix.remains.step = step
 
 
 def test_a_launcher_killed_in_the_export_the_evaluation_or_the_report_is_continued(matrix: Matrix) -> None:
@@ -293,7 +293,7 @@ def test_a_launcher_killed_in_the_export_the_evaluation_or_the_report_is_continu
     overrides = (
         f"trainer.total_training_steps={last}",
         "mmupt.evaluation_files=datasets/figures/validation.parquet",
-        # Enough that an evaluation is still under way when its log line is seen, also on a busy machine.
+        # Enough samples that the evaluation is still running when its log line appears, even on a busy machine.
         "mmupt.evaluation_samples=16",
     )
     matrix.start(*overrides)
@@ -302,8 +302,8 @@ def test_a_launcher_killed_in_the_export_the_evaluation_or_the_report_is_continu
     assert run.steps() == [last - 1, last]
     assert not (run.folder / "model" / "global_step.txt").exists()
 
-    # The second time the evaluation before training may have to be made first: what the dead launcher had started goes
-    # on until the next start ends it, and may have finished by then.
+    # The processes of a dead launcher run on until the next start ends them, so the first evaluation may be complete by
+    # then; otherwise the second start repeats it.
     for name, model in (("before", "recipes/mmupt/tiny/model"), ("after", str(run.folder / "model"))):
         run.start(*overrides)
         run.wait_for(name, lambda model=model: f"{model}: ready after" in run.new_log())
@@ -311,7 +311,7 @@ def test_a_launcher_killed_in_the_export_the_evaluation_or_the_report_is_continu
         run.kill(LAUNCHER)
         assert not (evaluation / f"{name}.jsonl").exists()
 
-    # What is to be written is held up by a pipe that nobody reads.
+    # A pipe without a reader blocks the writing of the report.
     pipe = run.folder / "report.md.tmp"
     os.mkfifo(pipe)
     run.start(*overrides)
@@ -319,29 +319,29 @@ def test_a_launcher_killed_in_the_export_the_evaluation_or_the_report_is_continu
     run.kill(LAUNCHER)
     pipe.unlink()
     files = [run.folder / "model" / "model.safetensors", *evaluation.glob("*.json*")]
-    made = {file: file.stat().st_mtime_ns for file in files}
-    assert len(made) == 5
+    modified = {file: file.stat().st_mtime_ns for file in files}
+    assert len(modified) == 5
 
     run.start(*overrides)
     run.wait_for_success()
-    assert {file: file.stat().st_mtime_ns for file in files} == made
+    assert {file: file.stat().st_mtime_ns for file in files} == modified
     report = json.loads((run.folder / "report.json").read_text())
     assert report["questions"] == 256
     trained = [step for step, _ in report["series"]["response_length/mean"]]
-    # A step whose process is killed between its checkpoint and its metrics, or before these are on disk, is not drawn.
+    # A step killed between its checkpoint and its metrics, or before these reach the disk, is missing.
     assert trained == sorted(set(trained)) and trained[-1] == last and set(trained) <= set(range(1, last + 1))
-    # Since the kill in the export nothing has been trained.
+    # No step was trained after the kill in the export.
     assert STEP.findall(run.log()).count(str(last)) == 1 and last_whole_step(run.checkpoints) == last
 
 
-def test_failing_responses_leave_their_groups_until_a_step_has_none(run: Run) -> None:
+def test_failed_responses_are_left_out_until_a_step_has_no_other(run: Run) -> None:
     agents = "actor_rollout_ref.rollout.agent"
     run.start(
         f"{agents}.default_agent_loop=failing_agent",
         f"{agents}.agent_loop_config_path=tests/faults/agent_loops.yaml",
     )
     log = run.wait_for_end(SECONDS_TO_START)
-    # Of every group one, of every group all but one, one whole group; then all.
+    # One response per group, all but one per group, one whole group; in the fourth step all.
     assert re.findall(r"vote/failed_responses:([\d.]+)", log) == ["4.0", "12.0", "4.0"]
     assert "this response always fails" in log and "no materializable trajectories" in log
 
@@ -353,22 +353,20 @@ def test_failing_responses_leave_their_groups_until_a_step_has_none(run: Run) ->
         ("hanging", r"nothing has finished for 3\d s; 4 prompts wait for reward worker 0: figures-main-train"),
     ],
 )
-def test_a_reward_that_raises_or_never_returns_ends_the_run_with_the_reason(
-    run: Run, reward: str, message: str
-) -> None:
+def test_a_reward_that_raises_or_never_returns_ends_the_run_with_the_cause(run: Run, reward: str, message: str) -> None:
     run.start(f"reward.reward_manager.name={reward}")
     log = run.wait_for_end(SECONDS_TO_START)
     assert re.search(message, log)
 
 
-def test_an_asynchronous_run_in_which_every_group_fails_ends_with_the_reason(run: Run) -> None:
+def test_an_asynchronous_run_in_which_every_group_fails_ends_with_the_cause(run: Run) -> None:
     run.start("+async=colocate", "reward.reward_manager.name=raising")
     log = run.wait_for_end(SECONDS_TO_START)
     assert "this reward always raises" in log
     assert re.search(r"\d+ groups have failed in a row, more than a step has prompts", log)
 
 
-def test_a_separate_run_ends_with_the_name_of_what_has_died_and_the_same_command_continues(run: Run) -> None:
+def test_a_separate_run_ends_with_the_name_of_the_victim_and_the_same_command_continues(run: Run) -> None:
     generating = rf"{DIED}(rollout_standalone|CheckpointEngineWorker)"
     for victim, message in (("CheckpointEngineWorker", generating), ("VLLM::EngineCore", VICTIMS["VLLM::EngineCore"])):
         step = last_whole_step(run.checkpoints)
@@ -380,23 +378,23 @@ def test_a_separate_run_ends_with_the_name_of_what_has_died_and_the_same_command
         assert re.search(message, log), log[-6000:]
 
 
-def test_an_epoch_boundary_and_a_broken_tracker_lead_on_from_the_last_whole_checkpoint(run: Run) -> None:
+def test_runs_continue_from_the_last_complete_checkpoint_after_an_epoch_and_with_a_broken_tracker(run: Run) -> None:
     overrides, tracker = "data.train_max_samples=8", run.checkpoints / TRACKER
     run.start(overrides, "trainer.total_training_steps=2")
     run.wait_for_success()
-    # Exactly one epoch has been trained, and a kill while the tracker was written has left it empty.
+    # After exactly one epoch, with an empty tracker, as after a kill while it was written.
     tracker.write_text("")
     run.start(overrides, "trainer.total_training_steps=4")
     run.wait_for_success()
     assert run.steps() == [3, 4] and "resuming from step 2" in run.new_log()
-    # It names a checkpoint that is not there.
+    # The tracker names a missing checkpoint.
     tracker.write_text("7")
     run.start(overrides, "trainer.total_training_steps=5")
     run.wait_for_success()
     assert run.steps() == [5] and "resuming from step 4" in run.new_log()
 
 
-def test_a_full_disk_at_a_checkpoint_ends_the_run_and_the_last_whole_one_is_kept(run: Run) -> None:
+def test_a_full_disk_at_a_checkpoint_ends_the_run_and_keeps_the_last_complete_one(run: Run) -> None:
     run.start()
     run.wait_for_steps(2)
     step = max(run.steps())
@@ -405,7 +403,7 @@ def test_a_full_disk_at_a_checkpoint_ends_the_run_and_the_last_whole_one_is_kept
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "model_world_size_1_rank_0.pt").symlink_to("/dev/full")
     log = run.wait_for_end()
-    # torch's own words for a write that did not reach the file.
+    # torch's message for a failed write.
     assert "torch.save(model_state_dict" in log and "inline_container.cc" in log
     assert last_whole_step(run.checkpoints) == step + 2
     assert (run.checkpoints / TRACKER).read_text() == str(step + 2)

@@ -1,4 +1,4 @@
-"""The methods beside GRPO, killed in each of their stages: nothing is asked or trained twice, and the run ends."""
+"""Baselines killed in each of their stages: nothing is generated or trained twice, and the run finishes."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from launched import Launched, lines_of
+from restarted_launcher import RestartedLauncher, lines_of
 
 from mmupt.baselines.stage_runner import stages_folder
 from mmupt.compose import as_override
@@ -18,7 +18,7 @@ from verl_ext.checkpoints import MARKER, TRACKER
 pytestmark = [pytest.mark.faults, pytest.mark.full_stack]
 
 ROWS, BATCH = 48, 4
-# What is left in the folder of the stages while a training is under way, once it has a checkpoint.
+# Files in the stage's folder once a training has a checkpoint.
 TRAININGS = {"sft": f"checkpoints/{TRACKER}", "dpo": f"checkpoints/*/{MARKER}"}
 STAGES = {
     "rejection_sft": ("samples", "sft"),
@@ -29,7 +29,7 @@ STAGES = {
 }
 
 
-def launched(method: str, folder: Path) -> Launched:
+def launcher(method: str, folder: Path) -> RestartedLauncher:
     figures(folder / "figures", train=ROWS, validation=4, test=16)
     run = folder / "run"
     overrides: dict[str, object] = {
@@ -52,43 +52,43 @@ def launched(method: str, folder: Path) -> Launched:
     }
     command = [sys.executable, "-m", "mmupt", "train", "mmupt_tiny", f"method={method}"]
     keys = [as_override(key, value) for key, value in overrides.items()]
-    return Launched([*command, *keys], folder / "launched.log", [run])
+    return RestartedLauncher([*command, *keys], folder / "launcher.log", [run])
 
 
 @pytest.mark.parametrize("method", STAGES)
-def test_a_method_killed_in_each_of_its_stages_goes_on(method: str, tmp_path: Path) -> None:
-    run = launched(method, tmp_path)
+def test_a_method_killed_in_each_of_its_stages_continues(method: str, tmp_path: Path) -> None:
+    run = launcher(method, tmp_path)
     stages = stages_folder(tmp_path / "run")
     before: dict[str, list[str]] = {}
 
-    def asked(stage: str) -> Callable[[], bool]:
-        def seen() -> bool:
+    def has_responses(stage: str) -> Callable[[], bool]:
+        def condition() -> bool:
             # The first line has the parameters.
             before[stage] = lines_of(stages / f"{stage}.partial.jsonl")[1:]
             return bool(before[stage])
 
-        return seen
+        return condition
 
-    def trained(stage: str) -> Callable[[], bool]:
+    def has_checkpoint(stage: str) -> Callable[[], bool]:
         return lambda: any((stages / stage).glob(TRAININGS[stage]))
 
     try:
         for stage in STAGES[method]:
-            run.kill_once(trained(stage) if stage in TRAININGS else asked(stage))
+            run.kill_once(has_checkpoint(stage) if stage in TRAININGS else has_responses(stage))
         run.finish()
     finally:
         run.close()
 
     files = {str(file.relative_to(stages).with_suffix("")): file for file in stages.glob("**/*.jsonl")}
-    # No stage is missing above; the others are what is made of replies, and what is measured in a training.
+    # `STAGES` has all stages; the other files are parsed from responses or log a training.
     assert set(files) - {"questions/candidates", "dpo/steps", "sft/metrics"} == set(before)
     for stage, lines in before.items():
         responses: dict[str, list[str]] = {}
-        for one in read_whole(files[stage]):
-            responses.setdefault(one.id, []).append(one.response)
+        for response in read_whole(files[stage]):
+            responses.setdefault(response.id, []).append(response.response)
         assert lines
         for group in map(json.loads, lines):
-            assert responses[group[0]["id"]] == [one["response"] for one in group]
+            assert responses[group[0]["id"]] == [record["response"] for record in group]
     if "sft" in STAGES[method]:
         epochs = json.loads((stages / "sft" / "parameters.json").read_text())["settings"]["epochs"]
         updates = pq.read_metadata(stages / "responses.parquet").num_rows // BATCH * epochs

@@ -1,4 +1,4 @@
-"""`make self-improve`, killed in each phase of a round: no question is lost, none is written or trained on twice."""
+"""`make self-improve`, killed in each phase of a round: no question is lost, or written or trained on twice."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from launched import Launched, lines_of
+from restarted_launcher import RestartedLauncher, lines_of
 
 from mmupt.compose import as_override
 from mmupt.self_improvement.rounds import read_round, round_folder
@@ -30,8 +30,8 @@ OVERRIDES = {
 }
 
 
-class Rounds(Launched):
-    """Two rounds in a folder."""
+class Rounds(RestartedLauncher):
+    """A launcher of two rounds in a folder."""
 
     def __init__(self, data: Path, folder: Path) -> None:
         files = {
@@ -62,48 +62,48 @@ def rounds(tmp_path: Path) -> Iterator[Rounds]:
     rounds.close()
 
 
-def test_rounds_killed_in_each_phase_end_with_the_questions_and_steps_of_undisturbed_ones(rounds: Rounds) -> None:
+def test_rounds_killed_in_each_phase_end_with_the_questions_and_steps_of_uninterrupted_rounds(rounds: Rounds) -> None:
     first, second = round_folder(rounds.folder, 1), round_folder(rounds.folder, 2)
-    kept: dict[Path, list[str]] = {}
+    before: dict[Path, list[str]] = {}
 
-    def asked(folder: Path, stage: str) -> Callable[[], bool]:
+    def has_responses(folder: Path, stage: str) -> Callable[[], bool]:
         file = folder / "synthesis" / "responses" / f"{stage}.partial.jsonl"
 
-        def seen() -> bool:
+        def condition() -> bool:
             # The first line has the parameters.
-            kept[file] = lines_of(file)
-            return len(kept[file]) > 5
+            before[file] = lines_of(file)
+            return len(before[file]) > 5
 
-        return seen
+        return condition
 
-    rounds.kill_once(asked(first, "questions"))
-    rounds.kill_once(asked(first, "difficulty"))
+    rounds.kill_once(has_responses(first, "questions"))
+    rounds.kill_once(has_responses(first, "difficulty"))
     rounds.kill_once(lambda: last_whole_step(first / "run" / "checkpoints") >= 1)
     rounds.kill_once((first / "run" / "model" / "config.json").is_file)
     rounds.kill_once(lambda: len(lines_of(first / "run" / "evaluation" / "after.partial.jsonl")) > 5)
-    # At the boundary, and in the next round.
+    # Between the rounds, and in the second round.
     rounds.kill_once((first / "policy.txt").is_file)
-    made = {file: file.stat().st_mtime_ns for file in (first / "synthesis").rglob("*") if file.name != "lock"}
-    rounds.kill_once(asked(second, "questions"))
+    modified = {file: file.stat().st_mtime_ns for file in (first / "synthesis").rglob("*") if file.name != "lock"}
+    rounds.kill_once(has_responses(second, "questions"))
     rounds.kill_once(lambda: last_whole_step(second / "run" / "checkpoints") >= 1)
     rounds.finish()
 
-    assert {file: file.stat().st_mtime_ns for file in made} == made
-    assert len(kept) == 3
-    for file, lines in kept.items():
-        # What was answered before the kill was not asked again.
-        answers = [json.loads(line) for line in lines_of(file.with_name(file.name.replace(".partial", "")))]
-        assert all(answer in answers for line in lines[1:] for answer in json.loads(line))
+    assert {file: file.stat().st_mtime_ns for file in modified} == modified
+    assert len(before) == 3
+    for file, lines in before.items():
+        # Responses from before the kill were kept.
+        responses = [json.loads(line) for line in lines_of(file.with_name(file.name.replace(".partial", "")))]
+        assert all(response in responses for line in lines[1:] for response in json.loads(line))
     parents = pq.read_table(rounds.folder.parent / "figures" / "train.parquet", columns=["id"])["id"].to_pylist()
     for number, folder in enumerate((first, second), start=1):
         candidates = [json.loads(line) for line in lines_of(folder / "synthesis" / "candidates.jsonl")]
-        assert [one["id"] for one in candidates] == [f"{parent}-direct-r{number}-0" for parent in parents]
+        assert [candidate["id"] for candidate in candidates] == [f"{parent}-direct-r{number}-0" for parent in parents]
         questions = pq.read_table(folder / "synthesis" / "train.parquet", columns=["id"])["id"].to_pylist()
-        assert questions == [one["id"] for one in candidates if one["dropped_by"] is None]
-        one = read_round(rounds.folder, number)
-        # A step that is killed between its checkpoint and its metrics leaves none of these.
-        assert set(one.majority_ratios) <= {1, 2, 3} and max(one.majority_ratios) == 3
+        assert questions == [candidate["id"] for candidate in candidates if candidate["dropped_by"] is None]
+        result = read_round(rounds.folder, number)
+        # A step that is killed between its checkpoint and its metrics has no metrics.
+        assert set(result.majority_ratios) <= {1, 2, 3} and max(result.majority_ratios) == 3
         assert last_whole_step(folder / "run" / "checkpoints") == 3
-        assert len(one.scores["greedy accuracy"].per_question) == 64
+        assert len(result.scores["greedy accuracy"].per_question) == 64
     assert read_policy(rounds.folder, 2) == str(second / "run" / "model")
     assert len(json.loads((rounds.folder / "rounds.json").read_text())["rounds"]) == 2

@@ -1,7 +1,7 @@
-"""Holds a phase of a step open, so that a kill meets it however short it is. Knows the phases; no test lives here.
+"""Pauses a run inside a phase of a step, so that a test can kill it there however short the phase is.
 
-Imported by veRL in every process of a run (VERL_USE_EXTERNAL_MODULES). The first process to reach the phase that is
-written in the file `hold` of the run folder renames it to `held` and waits, in the midst of the work.
+veRL imports this module in every process of a run (VERL_USE_EXTERNAL_MODULES). The file `hold` in the run folder names
+the phase. The first process to reach it renames the file to `held` and sleeps, in the middle of its work.
 """
 
 import os
@@ -16,7 +16,7 @@ SECONDS = 120
 
 
 def hold(phase: str) -> None:
-    """Wait here if this is the phase to be held open."""
+    """Sleep if this is the phase to pause in."""
     folder = Path(os.environ["MMUPT_RUN_FOLDER"])
     try:
         if (folder / "hold").read_text() == phase:
@@ -27,27 +27,27 @@ def hold(phase: str) -> None:
 
 
 def _generation(step: Callable[..., Any], engine: Any, args: Any, kwargs: Any) -> Any:
-    # Responses are asked for, and have not been generated yet.
+    # Requests have arrived, and their responses are not complete.
     if engine.scheduler.has_requests():
         hold("generation")
     return step(*args, **kwargs)
 
 
 def _update(optimizer_step: Callable[..., Any], engine: Any, args: Any, kwargs: Any) -> Any:
-    # The gradients are there, the parameters are the old ones.
+    # Gradients are computed, parameters are not yet updated.
     hold("update")
     return optimizer_step(*args, **kwargs)
 
 
 def _checkpoint(save: Callable[..., Any], torch: Any, args: Any, kwargs: Any) -> Any:
-    # The parameters are saved, the optimizer is not.
+    # Parameters are saved, the optimizer is not.
     if "optim_" in str(args[1]):
         hold("checkpoint")
     return save(*args, **kwargs)
 
 
 def _weight_transfer(init_buffer: Callable[..., Any], sender: Any, args: Any, kwargs: Any) -> Any:
-    # Both sides have mapped the shared memory, no parameter is in it.
+    # Both sides have mapped the shared memory, which has no parameter yet.
     init_buffer(*args, **kwargs)
     hold("weight transfer")
 

@@ -1,4 +1,4 @@
-"""A command that is killed once something is seen, and started again until it is through. No test lives here."""
+"""A launcher that tests kill at chosen moments and restart with the same command."""
 
 import os
 import signal
@@ -12,10 +12,13 @@ from mmupt.runtime.run_lock import processes_of
 SECONDS = 300
 
 
-class Launched:
-    """A launcher that is started by the same command again and again.
+class RestartedLauncher:
+    """A launcher that is started repeatedly with the same command.
 
-    `log` gets what it prints. `run_folders` are those in which it, or what it starts, may leave processes behind.
+    Args:
+        command: the command.
+        log: file for the output of all starts.
+        run_folders: run folders whose processes may outlive the launcher.
     """
 
     def __init__(self, command: Sequence[str], log: Path, run_folders: Sequence[Path]) -> None:
@@ -26,12 +29,12 @@ class Launched:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.command, start_new_session=True, stdout=log, stderr=log)
 
-    def kill_once(self, seen: Callable[[], object]) -> None:
-        """Start, and kill the launcher once something is seen; what it had started lives on."""
+    def kill_once(self, condition: Callable[[], object]) -> None:
+        """Start the launcher and kill it once a condition is true; its child processes stay alive."""
         self.start()
         assert self.process is not None
         deadline = time.monotonic() + SECONDS
-        while not seen():
+        while not condition():
             assert self.process.poll() is None, self.log.read_text()[-3000:]
             assert time.monotonic() < deadline, self.log.read_text()[-3000:]
             time.sleep(0.01)
@@ -39,12 +42,13 @@ class Launched:
         self.process.wait()
 
     def finish(self) -> None:
+        """Start the launcher, which must succeed."""
         self.start()
         assert self.process is not None
         assert self.process.wait(timeout=2 * SECONDS) == 0, self.log.read_text()[-3000:]
 
     def close(self) -> None:
-        """End the launcher, and all that killed ones have left."""
+        """Kill the launcher and all processes that killed launchers have left."""
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         for folder in self.run_folders:
@@ -53,5 +57,5 @@ class Launched:
 
 
 def lines_of(file: Path) -> list[str]:
-    """The whole lines of a file that may be missing."""
+    """The complete lines of a file, without a truncated last line; [] if the file is missing."""
     return file.read_text().split("\n")[:-1] if file.is_file() else []
