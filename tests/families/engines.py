@@ -1,11 +1,11 @@
-"""Runs families through veRL's actor and vLLM in one process, without Ray and the trainer, and writes what they say.
+"""Compute log-probabilities of model families with veRL's actor and with vLLM, in one process without Ray and trainer.
 
     python tests/families/engines.py FOLDER qwen3_vl glm4v ...
 
-An actor gives log-probabilities of responses to prompts with one image, two and none, before and after an update of all
-weights and of adapters, and after its checkpoint is loaded by another one. vLLM gives those of the exported policy, and
-of the weights and adapters that it is sent as veRL sends them. FOLDER/FAMILY.json has them all (`Result`); if a family
-fails, it has the traceback instead.
+Prompts have one image, two images and none. The actor computes log-probabilities of their responses before and after
+an update of all weights and of adapters, and after loading its checkpoint into a new actor. vLLM computes them with the
+exported policy, and with weights and adapters that it receives the way veRL sends them. FOLDER/FAMILY.json has the
+`Result` of each family, or its traceback.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
-# A world of one rank, in which the engine of vLLM has no process of its own either.
+# A world of one rank; vLLM's engine runs in the same process.
 WORLD = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
 UPDATE = ("actor_rollout_ref.actor.optim.lr=1e-2", "actor_rollout_ref.actor.use_torch_compile=False")
 ADAPTERS = (
@@ -31,17 +31,18 @@ ADAPTERS = (
 
 @dataclass
 class Result:
-    """Log-probabilities of the tokens of all responses, row by row.
+    """Log-probabilities of the response tokens of each row, and the names of weights.
 
     Attributes:
-        actor: by state: "base", "updated", "adapted".
-        vllm: by state: "exported" (of the updated policy), "stale" (updated, caches kept), "updated", "adapted".
-        resumed: as `actor`, "updated" from a checkpoint, and "updated again" in both.
-        text_alone: of the rows without images, as a batch of their own, "base".
+        actor: the actor's, by state: "base", "updated", "updated again", "adapted".
+        vllm: vLLM's, by state: "exported" (the updated policy), "base", "stale" (updated without clearing caches),
+            "updated", "adapted".
+        resumed: a second actor's, "updated" from the first one's checkpoint and "updated again".
+        text_alone: the actor's in state "base", for a batch of the rows without images.
         with_image: whether a row has an image.
-        weights: names of the weights that vLLM is sent.
-        adapters: names of the adapters that vLLM is sent.
-        exported: names of weights that the exported policy lacks, has beside, or has with another value.
+        weights: names of the weights sent to vLLM.
+        adapters: names of the adapters sent to vLLM.
+        exported: differences of the exported policy's weights from the actor's.
         failure: traceback, or None.
     """
 
@@ -57,7 +58,7 @@ class Result:
 
 
 class Prompts:
-    """Responses of a stand-in for vLLM, as rows for the actor and as prompts for vLLM."""
+    """Prompts with responses of a stand-in for vLLM, as rows for the actor and as requests to vLLM."""
 
     def __init__(self, family: Any, model: Path) -> None:
         import pytest
@@ -68,17 +69,17 @@ class Prompts:
         from verl_ext.rollout.agent_loop import GroupAgentLoopWorker
 
         random, tokenizer = Random(0), hf_tokenizer(str(model))
-        ask = "what is the sum of the three bars ?"
-        # Features are kept under these names, of which the families of a process must not share any.
+        question = "what is the sum of the three bars ?"
+        # Features are cached by prompt id, so the families of a process need different ids.
         name = family.name.replace("_", "-")
-        prompts = {f"{name}-text": message(ask)}
+        prompts = {f"{name}-text": message(question)}
         if family.has_images:
             prompts |= {
-                f"{name}-one": message(ask, noise(random)),
-                f"{name}-two": message(ask, noise(random), noise(random, 150, 90)),
+                f"{name}-one": message(question, noise(random)),
+                f"{name}-two": message(question, noise(random), noise(random, 150, 90)),
             }
         requests: list[dict[str, Any]] = []
-        # The form that the model was taught, and whatever else: probable tokens and improbable ones.
+        # A taught answer, which has probable tokens, followed by random tokens.
         answers = {length: tokenizer.encode(f"so \\boxed{{{length - 2}}}") for length in (5, 6, 7)}
         responses = {
             length: [*answer, *(random.randrange(8, 150) for _ in range(length - len(answer)))]
@@ -100,7 +101,7 @@ class Prompts:
         self.requests = requests
 
     def batch(self, with_images: bool = True) -> Any:
-        """The rows with the fields and layout in which veRL's trainer hands them to the actor."""
+        """The rows with the fields and layout that veRL's trainer passes to the actor."""
         import torch
         from verl.utils.tensordict_utils import get_tensordict
 
@@ -139,7 +140,7 @@ class Actor:
         return response_from_nested(output["log_probs"], batch["response_mask"]).unbind()
 
     def update(self, batch: Any) -> None:
-        """One update on the whole batch: `_update_actor` of veRL's trainer without its queue."""
+        """Update on the whole batch, like `_update_actor` of veRL's trainer without the transfer queue."""
         import torch
 
         batch = batch.copy()
@@ -160,7 +161,7 @@ class Actor:
         self.worker.update_actor(_with(batch, extra))
 
     def weights(self) -> tuple[list[tuple[str, Any]], dict[str, Any] | None]:
-        """What veRL sends to vLLM: names and tensors, and the configuration of the adapters that they are."""
+        """The names and tensors that veRL sends to vLLM, and the PEFT config if they are adapters."""
         weights, peft_config = self.engine.get_per_tensor_param(base_sync_done=True)
         return [(name, tensor.detach().clone()) for name, tensor in weights], peft_config
 
@@ -168,14 +169,14 @@ class Actor:
 def _with(batch: Any, extra_info: dict[str, Any]) -> Any:
     from verl.utils.tensordict_utils import assign_non_tensor
 
-    # veRL takes keys out of what it is given.
+    # veRL removes keys from its argument.
     data = batch.copy()
     assign_non_tensor(data, **extra_info)
     return data
 
 
 class Engine:
-    """vLLM as veRL's server starts it, but in this process."""
+    """vLLM with the options of veRL's server, in this process."""
 
     def __init__(self, model: Path, **options: Any) -> None:
         from verl.utils.tokenizer import hf_processor
@@ -196,7 +197,7 @@ class Engine:
         )
 
     def log_probs(self, prompts: Prompts, adapted: bool = False) -> list[list[float]]:
-        """Those of the responses of all rows, each token sampled after the ones before."""
+        """The log-probabilities of all responses, with a request per token: prompt and earlier tokens as its prompt."""
         from verl.workers.rollout.vllm_rollout import vllm_async_server
         from verl.workers.rollout.vllm_rollout.utils import VLLM_LORA_INT_ID, VLLM_LORA_NAME, VLLM_LORA_PATH
         from vllm import SamplingParams
@@ -204,31 +205,31 @@ class Engine:
 
         inputs, parameters, tokens_before = [], [], []
         for row, request in zip(prompts.rows, prompts.requests, strict=True):
-            # As `vLLMHttpServer.generate` does.
-            asked = vllm_async_server.qwen2_5_vl_dedup_image_tokens(request["prompt_ids"], self.processor)
+            # Like `vLLMHttpServer.generate`.
+            prompt_ids = vllm_async_server.qwen2_5_vl_dedup_image_tokens(request["prompt_ids"], self.processor)
             images = request.get("image_data")
             media = {} if images is None else {"multi_modal_data": {"image": images}}
             response = row["responses"].tolist()
             for length, token in enumerate(response):
-                inputs.append({"prompt_token_ids": [*asked, *response[:length]], **media})
-                # No other token can be sampled, and its log-probability is that among all.
+                inputs.append({"prompt_token_ids": [*prompt_ids, *response[:length]], **media})
+                # Only this token can be sampled; its log-probability is still relative to all tokens.
                 parameters.append(SamplingParams(max_tokens=1, logprobs=0, allowed_token_ids=[token]))
                 tokens_before.append([*row["prompts"].tolist(), *response[:length]])
         lora = LoRARequest(VLLM_LORA_NAME, VLLM_LORA_INT_ID, VLLM_LORA_PATH) if adapted else None
         outputs = self.llm.generate(inputs, parameters, lora_request=lora, use_tqdm=False)
         for output, before in zip(outputs, tokens_before, strict=True):
             assert output.prompt_token_ids == before, "vLLM has other tokens than the actor"
-        found = iter([output.outputs[0].logprobs[0][output.outputs[0].token_ids[0]].logprob for output in outputs])
-        return [[next(found) for _ in row["responses"]] for row in prompts.rows]
+        values = iter([output.outputs[0].logprobs[0][output.outputs[0].token_ids[0]].logprob for output in outputs])
+        return [[next(values) for _ in row["responses"]] for row in prompts.rows]
 
     def load(self, weights: list[tuple[str, Any]], peft_config: dict[str, Any] | None = None) -> None:
-        """Load weights as veRL's receiver hands them over."""
+        """Load weights or adapters like veRL's receiver."""
         self.llm.collective_rpc("_update_weights", args=(weights, peft_config, True))
         if peft_config is None:
             self.llm.collective_rpc(_process_weights)
 
     def clear_caches(self) -> None:
-        """What veRL's server does after an update, by its own code."""
+        """Clear the caches with the code that veRL's server runs after an update."""
         from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer
 
         engine = self.llm.llm_engine
@@ -258,14 +259,14 @@ def _process_weights(worker: Any) -> None:
 
 
 def differences(actor: Actor, exported: Path) -> list[str]:
-    """Names of weights that the exported policy lacks, has beside, or has with another value than the actor."""
+    """Describe the weights that the exported policy lacks, has in addition, or has with other values than the actor."""
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     has_images = (exported / "preprocessor_config.json").exists() or (exported / "processor_config.json").exists()
     model_class = AutoModelForImageTextToText if has_images else AutoModelForCausalLM
     model, info = model_class.from_pretrained(exported, output_loading_info=True)
-    found = model.state_dict()
+    weights = model.state_dict()
     problems = [
         f"{kind}: {name}" for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in info[kind]
     ]
@@ -273,17 +274,17 @@ def differences(actor: Actor, exported: Path) -> list[str]:
         name: getattr(value, "full_tensor", lambda v=value: v)()
         for name, value in actor.engine.module.state_dict().items()
     }
-    problems += [f"not the same name: {name}" for name in found.keys() ^ expected.keys()]
+    problems += [f"not the same name: {name}" for name in weights.keys() ^ expected.keys()]
     problems += [
         f"another value: {name}"
-        for name in found.keys() & expected.keys()
-        if not torch.equal(found[name], expected[name].to(found[name].dtype))
+        for name in weights.keys() & expected.keys()
+        if not torch.equal(weights[name], expected[name].to(weights[name].dtype))
     ]
     return problems
 
 
 def run(family: Any, model: Path, folder: Path, result: Result) -> None:
-    """Run a family by its base model, with files in `folder`, and fill its result."""
+    """Fill the result of a family from its base model; writes files to `folder`."""
     from mmupt.runtime.export import merge
 
     prompts = Prompts(family, model)
@@ -305,12 +306,12 @@ def run(family: Any, model: Path, folder: Path, result: Result) -> None:
     resumed = Actor(model)
     resumed.worker.load_checkpoint(str(folder / "checkpoint"))
     result.resumed["updated"] = resumed.log_probs(batch)
-    for one, states in ((actor, result.actor), (resumed, result.resumed)):
-        one.update(batch)
-        states["updated again"] = one.log_probs(batch)
+    for continued, states in ((actor, result.actor), (resumed, result.resumed)):
+        continued.update(batch)
+        states["updated again"] = continued.log_probs(batch)
 
     adapted = Actor(model, f"model={family.option}", *ADAPTERS)
-    # The matrices B start from zero.
+    # Two updates: the B matrices start at zero, so the first one leaves the A matrices unchanged.
     for _ in range(2):
         adapted.update(batch)
     result.actor["adapted"] = adapted.log_probs(batch)
@@ -340,7 +341,7 @@ def main() -> None:
     folder, names = Path(sys.argv[1]), sys.argv[2:]
     from tiny_families import FAMILIES
 
-    # Before the first actor: veRL then patches classes of transformers that several families have in common.
+    # All models are built before the first actor, because veRL then patches classes that families share.
     models = {name: FAMILIES[name].build(folder / name / "model") for name in names}
     for name, model in models.items():
         result = Result()
@@ -352,12 +353,12 @@ def main() -> None:
 
 
 def environment() -> dict[str, str]:
-    """The environment of this program: that of the processes of a run of the tiny recipe, in a world of one rank."""
+    """The environment variables for this program: those of the tiny recipe's runs, for a world of one rank."""
     from mmupt.compose import load_recipe
 
     config, _ = load_recipe("mmupt_tiny", [])
     variables = config.ray_kwargs.ray_init.runtime_env.env_vars
-    # Helpers of other folders, which pytest has found.
+    # Folders that pytest has added for test helpers.
     path = {"PYTHONPATH": os.pathsep.join(sys.path)}
     return {**os.environ, **WORLD, **path, **{name: str(value) for name, value in variables.items()}}
 

@@ -1,4 +1,4 @@
-"""Actor and vLLM of every family say the same: before and after updates, with adapters, from a checkpoint, exported."""
+"""Actor and vLLM agree for every family: before and after updates, with adapters, from a checkpoint, and exported."""
 
 import json
 import math
@@ -14,9 +14,9 @@ from family_table import documented_cells
 from full_stack import HANG_SECONDS
 from tiny_families import FAMILIES, Family
 
-# Exported weights are rounded to bfloat16.
+# Minimum correlation for exported weights, which are rounded to bfloat16.
 OF_BFLOAT16 = 0.999
-# Of a probability, where float32 sums in another order.
+# Maximum difference of a probability, caused by another order of float32 sums.
 GAP = 1e-4
 
 
@@ -30,10 +30,10 @@ def family(request: pytest.FixtureRequest) -> Family:
 
 @pytest.fixture(scope="module")
 def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results of all families that are tested, by one process: its imports take as long as a family."""
+    """The results of all selected families, from one process: its imports take as long as a family."""
     folder = tmp_path_factory.mktemp("engines")
-    tested = (item.callspec.params["family"].name for item in request.session.items if item.path == request.path)
-    names = [*dict.fromkeys(tested)]
+    selected = (item.callspec.params["family"].name for item in request.session.items if item.path == request.path)
+    names = [*dict.fromkeys(selected)]
     command = [sys.executable, Path(__file__).with_name("engines.py"), folder, *names]
     subprocess.run(command, env=environment(), check=True, timeout=len(names) * HANG_SECONDS)
     return folder
@@ -50,12 +50,13 @@ def probabilities(log_probs: list[list[float]]) -> torch.Tensor:
     return torch.tensor([value for row in log_probs for value in row]).exp()
 
 
-def correlation(one: list[list[float]], other: list[list[float]]) -> float:
-    return float(torch.corrcoef(torch.stack([probabilities(one), probabilities(other)]))[0, 1])
+def correlation(left: list[list[float]], right: list[list[float]]) -> float:
+    return float(torch.corrcoef(torch.stack([probabilities(left), probabilities(right)]))[0, 1])
 
 
-def gap(one: list[list[float]], other: list[list[float]]) -> float:
-    return float((probabilities(one) - probabilities(other)).abs().max())
+def gap(left: list[list[float]], right: list[list[float]]) -> float:
+    """The largest difference of a token's probability."""
+    return float((probabilities(left) - probabilities(right)).abs().max())
 
 
 @pytest.mark.parametrize("state", ["base", "updated", "adapted"])
@@ -64,18 +65,20 @@ def test_actor_and_vllm_have_the_same_probabilities(family: Family, result: dict
     assert correlation(actor, vllm) >= 0.9999 and gap(actor, vllm) < GAP
     cells = documented_cells()[family.name]
     assert cells["correlation"] == ">= 0.9999"
-    # One of the rows has two images.
+    # A row has two images.
     assert cells["several images"] == ("yes" if family.has_images else "no images")
     if state == "adapted":
-        has_experts, with_adapters = (any(".experts." in one for one in result[of]) for of in ("weights", "adapters"))
-        assert cells["LoRA"] == ("all but experts" if has_experts and not with_adapters else "yes")
+        has_experts, adapts_experts = (
+            any(".experts." in name for name in result[names]) for names in ("weights", "adapters")
+        )
+        assert cells["LoRA"] == ("all but experts" if has_experts and not adapts_experts else "yes")
 
 
-def test_an_update_is_large_enough_to_be_missed(result: dict[str, Any]) -> None:
+def test_an_update_changes_probabilities_noticeably(result: dict[str, Any]) -> None:
     assert gap(result["actor"]["base"], result["actor"]["updated"]) > 100 * GAP
 
 
-def test_vllm_forgets_what_it_knows_of_an_image_when_its_weights_change(family: Family, result: dict[str, Any]) -> None:
+def test_vllm_recomputes_image_features_after_an_update(family: Family, result: dict[str, Any]) -> None:
     if not family.has_images:
         pytest.skip("a family without images")
     with_image = result["with_image"]
@@ -85,11 +88,11 @@ def test_vllm_forgets_what_it_knows_of_an_image_when_its_weights_change(family: 
 
     updated = of_images(result["actor"]["updated"])
     assert gap(updated, of_images(result["vllm"]["updated"])) < GAP
-    # With its caches, vLLM shows the new weights the features that the old tower computed.
+    # Without clearing its caches, vLLM uses features of the old vision tower.
     assert gap(updated, of_images(result["vllm"]["stale"])) > 10 * GAP
 
 
-def test_rows_without_images_have_the_same_probabilities_in_a_batch_of_their_own(
+def test_rows_without_images_have_the_same_probabilities_in_a_separate_batch(
     family: Family, result: dict[str, Any]
 ) -> None:
     mixed = [row for row, has_image in zip(result["actor"]["base"], result["with_image"], strict=True) if not has_image]
@@ -104,12 +107,12 @@ def test_a_checkpoint_continues_as_the_run_would_have(family: Family, result: di
     assert documented_cells()[family.name]["resume"] == "yes"
 
 
-def test_the_exported_policy_is_the_actors_in_transformers_and_vllm(family: Family, result: dict[str, Any]) -> None:
+def test_the_exported_policy_equals_the_actors_in_transformers_and_vllm(family: Family, result: dict[str, Any]) -> None:
     assert result["exported"] == []
     assert correlation(result["actor"]["updated"], result["vllm"]["exported"]) >= OF_BFLOAT16
     assert documented_cells()[family.name]["export"] == "yes"
 
 
-def test_log_probabilities_are_numbers(result: dict[str, Any]) -> None:
+def test_log_probabilities_are_finite(result: dict[str, Any]) -> None:
     states = [*result["actor"].values(), *result["vllm"].values()]
     assert all(math.isfinite(value) for rows in states for row in rows for value in row)

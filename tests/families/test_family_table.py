@@ -1,4 +1,4 @@
-"""The table of docs/families.md has every family of the tests. Each test of a family checks its own cell."""
+"""The table of docs/families.md lists all tested families. Each test of a family checks its cell of the table."""
 
 from family_table import documented_cells
 from tiny_families import FAMILIES

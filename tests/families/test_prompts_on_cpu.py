@@ -1,4 +1,4 @@
-"""Prompts of every family: one processor call, tokens that match the features, positions as veRL computes them."""
+"""Prompts of every family: one processor call, as many image tokens as features, and veRL's positions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ from verl_ext.datasets.response_dataset import ResponseDataset
 from verl_ext.rollout.agent_loop import GroupAgentLoopWorker, _AgentLoopWorkerTQ
 from verl_ext.rollout.pixel_codes import CODES, PixelCoder, expand
 
-ASK = "what is the sum of the three bars ?"
-# The sides of images: one as large as the family likes, one of odd sides, several.
+QUESTION = "what is the sum of the three bars ?"
+# Width and height of each image: none, one of the preferred size, one with odd sides, several.
 SIDES: Mapping[str, tuple[tuple[int, int], ...]] = {
     "text": (),
     "one": ((96, 96),),
@@ -46,7 +46,7 @@ def folder(family: Family, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prompts(family: Family) -> dict[str, list[dict[str, Any]]]:
     random = Random(0)
     return {
-        name: message(ASK, *(noise(random, *side) for side in sides))
+        name: message(QUESTION, *(noise(random, *side) for side in sides))
         for name, sides in SIDES.items()
         if family.has_images or not sides
     }
@@ -54,9 +54,9 @@ def prompts(family: Family) -> dict[str, list[dict[str, Any]]]:
 
 @dataclass(frozen=True)
 class Rolled:
-    """What our worker has made of the prompts of a family.
+    """Our worker's rollout of a family's prompts.
 
-    rows: as `rollouts.rollout` returns them, with the features of each fetched.
+    rows: rows of `rollouts.rollout` with fetched features.
     """
 
     rows: dict[tuple[str, int], dict[str, Any]]
@@ -76,7 +76,7 @@ def ours(folder: Path, prompts: dict[str, Any]) -> Rolled:
     return Rolled(rows, calls, requests)
 
 
-def test_one_processor_call_a_prompt_gives_the_tensors_of_plain_verl(
+def test_one_processor_call_per_prompt_gives_the_tensors_of_plain_verl(
     family: Family, folder: Path, prompts: dict[str, Any], ours: Rolled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = [f"actor_rollout_ref.model.path={folder}"]
@@ -93,9 +93,9 @@ def test_one_processor_call_a_prompt_gives_the_tensors_of_plain_verl(
         assert next(iter(ours.rows.values()))["position_ids"].shape[0] == 4
         processor = hf_processor(str(folder))
         for (uid, _), request in zip(ours.rows, ours.requests, strict=True):
-            # vLLM replaces the one token that is left of each image.
-            asked = vllm_async_server.qwen2_5_vl_dedup_image_tokens(request["prompt_ids"], processor)
-            assert asked.count(processor.image_token_id) == len(SIDES[uid]), uid
+            # vLLM expects one token per image, which it expands.
+            prompt_ids = vllm_async_server.qwen2_5_vl_dedup_image_tokens(request["prompt_ids"], processor)
+            assert prompt_ids.count(processor.image_token_id) == len(SIDES[uid]), uid
 
 
 def test_image_tokens_are_as_many_as_features(family: Family, folder: Path, prompts: dict[str, Any]) -> None:
@@ -128,24 +128,24 @@ def test_pixel_values_are_stored_as_bytes(family: Family, folder: Path, prompts:
 def test_fine_tuning_sees_prompts_as_the_rollout_does(
     folder: Path, prompts: dict[str, Any], ours: Rolled, tmp_path: Path
 ) -> None:
-    asked = []
+    rows = []
     for uid, messages in prompts.items():
         images = [part["image"] for part in messages[0]["content"] if part["type"] == "image"]
-        question = "<image>" * len(images) + ASK
+        question = "<image>" * len(images) + QUESTION
         stored = [{"bytes": encode_png(image)} for image in images]
-        asked.append({"id": uid, "prompt": [{"role": "user", "content": question}], "images": stored, "response": "so"})
-    pq.write_table(pa.Table.from_pylist(asked), tmp_path / "rows.parquet")
+        rows.append({"id": uid, "prompt": [{"role": "user", "content": question}], "images": stored, "response": "so"})
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
     absent = ("instruction", "dropped_rows", "generated_share", "min_pixels", "max_pixels")
     config = OmegaConf.create({**dict.fromkeys(absent), "cache_dir": str(tmp_path), "max_length": 512, "seed": 1})
     dataset = ResponseDataset(
         str(tmp_path / "rows.parquet"), hf_tokenizer(str(folder)), config, hf_processor(str(folder))
     )
     for position in range(len(dataset)):
-        learnt = dataset[position]
+        example = dataset[position]
         row = ours.rows[dataset.dataframe[position]["id"], 1]
         length = len(row["prompts"])
-        assert torch.equal(learnt["input_ids"][:length], row["prompts"])
-        assert torch.equal(learnt["position_ids"][..., :length], row["position_ids"][..., :length])
+        assert torch.equal(example["input_ids"][:length], row["prompts"])
+        assert torch.equal(example["position_ids"][..., :length], row["position_ids"][..., :length])
         features = row["multi_modal_inputs"]
-        assert learnt["multi_modal_inputs"].keys() == features.keys() - {"images_seqlens"}
-        assert all(torch.equal(value, features[name]) for name, value in learnt["multi_modal_inputs"].items())
+        assert example["multi_modal_inputs"].keys() == features.keys() - {"images_seqlens"}
+        assert all(torch.equal(value, features[name]) for name, value in example["multi_modal_inputs"].items())

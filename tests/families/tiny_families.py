@@ -1,7 +1,7 @@
-"""A tiny random model of every family: its real architecture, processor and special tokens, with the tiny vocabulary.
+"""A tiny random model of every family, with its real architecture, processor and special tokens, and a tiny vocabulary.
 
-Every weight is drawn anew, those of norms included, so that none is an identity that a weight lost on its way would
-leave unchanged. A short training then teaches the form of an answer, without which no vote has a winner.
+All weights are random, including those of norms: with identity values, a lost weight would go unnoticed. A short
+training then teaches the form of an answer, without which no vote has a majority.
 """
 
 from collections.abc import Callable
@@ -48,14 +48,14 @@ from mmupt.tiny.vocabulary import (
     build_tokenizer,
 )
 
-# Of a vision tower with patches of 16 px that are merged 2 x 2: a square image becomes 96 x 96 px, or 9 visual tokens.
+# Image side for vision towers with patches of 16 px that are merged 2 x 2: 96 x 96 px, or 9 visual tokens.
 SIDE = 96
 THINKING = ("<think>", "</think>")
 GLM_TOKENS = (
     "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>", "<|begin_of_image|>", "<|image|>",
     "<|end_of_image|>", "<|begin_of_video|>", "<|video|>", "<|end_of_video|>", *THINKING,
 )  # fmt: skip
-# That of GLM-4.1V for messages without tools.
+# Chat template of GLM-4.1V, reduced to messages without tools.
 GLM_TEMPLATE = (
     "[gMASK]<sop>{% for message in messages %}<|{{ message['role'] }}|>\n"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
@@ -88,8 +88,8 @@ class Family:
 
     Attributes:
         name: `model_type` of its config.json.
-        make: returns model and processor, or tokenizer, of a family without images.
-        option: a `model=` option of the family, whose adapters are tested.
+        make: returns the model and its processor, or its tokenizer for a family without images.
+        option: a `model=` option of the family, which sets the adapters to test.
     """
 
     name: str
@@ -105,7 +105,7 @@ class Family:
         return self.name.endswith("_moe")
 
     def build(self, folder: Path, steps: int = 30) -> Path:
-        """Write a model of the family that was taught in so many steps how an answer looks; return its folder."""
+        """Write a model, trained for `steps` on the form of an answer; returns `folder`."""
         torch.manual_seed(0)
         model, processor = self.make()
         randomize(model)
@@ -117,7 +117,7 @@ class Family:
 
 
 def randomize(model: PreTrainedModel) -> None:
-    """Draw all weights of a model anew: products keep the size of their input, norms and biases scatter."""
+    """Randomize all weights: matrices keep the scale of their input, norms and biases get noise."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() == 1:
@@ -125,39 +125,39 @@ def randomize(model: PreTrainedModel) -> None:
             elif "embed" in name:
                 parameter.normal_()
             else:
-                # The experts of a layer are one tensor of three dimensions.
+                # The experts of a layer are one tensor with three dimensions.
                 inputs = parameter.shape[-1] if ".experts." in name else parameter[0].numel()
                 parameter.normal_(std=inputs**-0.5)
 
 
 def teach_answers(model: PreTrainedModel, processor: Any, has_images: bool, steps: int) -> None:
-    """Teach a model to answer most often with a boxed number from 3 to 5, whatever it is asked."""
+    """Train a model to answer any question mostly with a boxed number from 3 to 5."""
     random = Random(0)
     tokenizer = getattr(processor, "tokenizer", processor)
     tokenizer.padding_side = "right"
     image = [{"type": "image"}] if has_images else []
     content = [*image, {"type": "text", "text": "what is the sum of the three bars ?"}]
-    turn = processor.apply_chat_template(
+    prompt = processor.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
     )
     end = tokenizer.eos_token
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(steps):
-        texts = [f"{turn}so \\boxed{{{random.randint(3, 5)}}}{end}" for _ in range(6)]
+        texts = [f"{prompt}so \\boxed{{{random.randint(3, 5)}}}{end}" for _ in range(6)]
         images = {"images": [noise(random) for _ in texts]} if has_images else {}
         inputs = processor(text=texts, **images, padding=True, return_tensors="pt")
         logits = model(**inputs).logits
-        # so \boxed{ N } and the end of the turn.
+        # Tokens of a response: "so", "\boxed{", the number, "}" and the end token.
         length = 5
-        learnt = inputs["input_ids"][:, -length:]
-        loss = cross_entropy(logits[:, -length - 1 : -1].flatten(0, 1), learnt.flatten())
+        targets = inputs["input_ids"][:, -length:]
+        loss = cross_entropy(logits[:, -length - 1 : -1].flatten(0, 1), targets.flatten())
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
 
 def noise(random: Random, width: int = 84, height: int = 84) -> Image.Image:
-    """An image of coloured noise."""
+    """Draw an image of coloured noise."""
     return Image.frombytes("RGB", (width, height), random.randbytes(3 * width * height))
 
 
@@ -231,11 +231,11 @@ def qwen3_vl_moe() -> tuple[PreTrainedModel, Any]:
             "vocab_size": len(tokenizer),
             "head_dim": 32,
             "rope_parameters": INTERLEAVED_ROPE,
-            # Neither it nor twice it is the hidden size: transformers tells the layouts of experts by their shapes.
+            # Neither this nor its double may equal the hidden size: transformers tells layouts of experts by shape.
             "moe_intermediate_size": 48,
             "num_experts": 4,
             "num_experts_per_tok": 2,
-            # vLLM reads it from the published configs; transformers has no other way.
+            # vLLM reads this from the config; transformers always normalises.
             "norm_topk_prob": True,
             **ends(tokenizer),
         },
@@ -315,7 +315,7 @@ def glm4v() -> tuple[PreTrainedModel, Any]:
         "partial_rotary_factor": 0.5,
         "mrope_section": [2, 3, 3],
     }
-    # vLLM reads attention_bias from the published config; transformers has no attention without.
+    # vLLM reads attention_bias from the config; transformers always has the bias.
     text = {**TEXT, "vocab_size": len(tokenizer), "rope_parameters": rope, "attention_bias": True}
     config = Glm4vConfig(
         text_config={**text, **ends(tokenizer)},
