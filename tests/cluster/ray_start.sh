@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# The commands of "Without Slurm" in examples/cluster.md, as they are written there, on two virtual machines: the tiny
-# recipe over both, one switched off in the midst of a step, and once it is back in the same Ray cluster the same command
-# once more, which continues to the report.
+# Runs the commands of "Without Slurm" in examples/cluster.md as written, on two virtual machines: the tiny recipe on
+# both, node2 switched off during a step, restarted and back in the same Ray cluster, and then the same command again,
+# which must continue to the report.
 #
 #     tests/cluster/ray_start.sh [key=value ...]
 #
-# As root, in a checkout where `make setup` has run; 16 GiB, and ten minutes or more on two cores. No part of `make test`.
+# Needs root, a checkout after `make setup`, 16 GiB, and ten minutes or more on two cores. Not part of `make test`.
 #
-# Changed in the commands are the names that a reader has to fill in, the recipe, and that Ray is told of a "GPU".
+# The commands differ from the page in the reader's own names, the recipe, and a "GPU" declared to Ray.
 # shellcheck source=tests/cluster/virtual_machines.sh
 source "$(dirname "${BASH_SOURCE[0]}")/virtual_machines.sh"
 # shellcheck source=tests/cluster/tiny_run.sh
 source "$here/tiny_run.sh"
 
-# Print block N of the indented blocks of commands in the section.
+# commands N: print the Nth indented block of commands in the section.
 commands() {
     sed -n '/^## Without Slurm/,/^## /p' examples/cluster.md | awk -v n="$1" '
         /^       / { if (!inside) block++; inside = 1; if (block == n) print; next }
@@ -23,7 +23,7 @@ commands() {
             -e "s|hardware=.*\"|hardware=cpu trainer.nnodes=2 ${overrides[*]}\"|"
 }
 
-# run_commands NAME SCRIPT: let a machine run what a user would type there. Its output goes to /srv/NAME.log.
+# run_commands NAME SCRIPT: run a script on a machine, with its output in /srv/NAME.log.
 run_commands() {
     while read -r line; do echo "$1\$ $line"; done <<<"$2"
     on "$1" bash -euc "$2" >>"/srv/$1.log" 2>&1

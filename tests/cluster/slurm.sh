@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# `examples/slurm.sh` under a real Slurm: two virtual machines with one "GPU" each, the tiny recipe over both, the other
-# one switched off in the midst of a step and started again, upon which the job continues by itself to the report.
+# Runs `examples/slurm.sh` under a real Slurm: the tiny recipe on two virtual machines with one "GPU" each. node2 is
+# switched off during a step and restarted; Slurm must then continue the job to the report.
 #
 #     apt-get install slurm-wlm munge iproute2
 #     tests/cluster/slurm.sh [key=value ...]
 #
-# As root, in a checkout where `make setup` has run; 16 GiB, and ten minutes or more on two cores. No part of `make test`.
+# Needs root, a checkout after `make setup`, 16 GiB, and ten minutes or more on two cores. Not part of `make test`.
 NEEDED_COMMANDS="slurmctld slurmd munged sbatch"
 NEEDED_PACKAGES="slurm-wlm munge"
 # shellcheck source=tests/cluster/virtual_machines.sh
@@ -38,7 +38,7 @@ SlurmctldLogFile=/srv/controller/slurmctld.log
 SlurmdPidFile=/run/slurmd.pid
 SlurmdSpoolDir=/srv/%n/slurm
 SlurmdLogFile=/srv/%n/slurmd.log
-# More CPUs than there are: they are Ray's tokens.
+# CPUs are only scheduling tokens for Ray, so there may be more than the machine has.
 SlurmdParameters=config_overrides
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -87,7 +87,7 @@ boot_into_slurm node2
 say "node2 is started again"
 until [[ $(state_of "$job") == PENDING* ]] || ended "$job"; do sleep 1; done
 say "job $job: $(state_of "$job"); left on node1:" "$(on node1 ps -e -o comm= | paste -sd ' ')"
-# Slurm would wait two minutes more.
+# Slurm would otherwise wait two more minutes.
 scontrol update "job=$job" starttime=now
 until runs "$job" || ended "$job"; do sleep 1; done
 say "job $job: $(state_of "$job") again"

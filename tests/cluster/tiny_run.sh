@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# The run that the scripts in this folder start twice: four steps of mmupt_tiny over node1 and node2, of which node2
-# fails in the third. Sourced after virtual_machines.sh.
+# The run that the scripts in this folder start twice: four steps of mmupt_tiny on node1 and node2. node2 fails in the
+# third. Sourced after virtual_machines.sh.
 
 run_folder=/srv/run
 checkpoints=$run_folder/checkpoints
@@ -18,27 +18,27 @@ overrides=(
 
 say() { echo "== $(date +%T) $*"; }
 
-# Print the end of a log and fail.
+# fail_with_log LOG MESSAGE...: print the end of a log and fail.
 fail_with_log() {
     tail -n 100 "$1"
     fail "${*:2}"
 }
 
-# pull_the_plug_in_step_3 HAS_ENDED LOG: wait for the checkpoint of step 2, then let node2 fail. Fails, showing LOG, when
-# the command HAS_ENDED succeeds before that.
+# pull_the_plug_in_step_3 HAS_ENDED LOG: wait for the checkpoint of step 2, then switch off node2. Fails, showing LOG, if
+# the command HAS_ENDED succeeds earlier.
 pull_the_plug_in_step_3() {
     until [[ -e $checkpoints/global_step_2/whole ]]; do
         if $1; then fail_with_log "$2" "the run ended before step 3"; fi
         sleep 0.1
     done
     sleep 1
-    [[ ! -e $checkpoints/global_step_3/whole ]] || fail "node2 was to fail in step 3, which is over"
+    [[ ! -e $checkpoints/global_step_3/whole ]] || fail "step 3 ended before node2 was switched off"
     say "step 2 is saved, node2 is switched off"
     pull_the_plug node2
     plug_pulled=$SECONDS
 }
 
-# What the run did once node2 was gone.
+# Print how the run ended without node2, and check that it trained no further step.
 show_failure() {
     say "$((SECONDS - plug_pulled)) s later the run has ended:"
     # The trainer may have been on node2 itself.
@@ -46,7 +46,7 @@ show_failure() {
     [[ ! -e $checkpoints/global_step_3/whole ]] || fail "step 3 went on without node2"
 }
 
-# What both starts together must have left behind.
+# Check the report, steps, shards and processes of both starts together.
 check_result() {
     [[ -s $run_folder/report.md ]] || fail_with_log "$train_log" "there is no report"
     local steps

@@ -1,13 +1,12 @@
 # shellcheck shell=bash
-# Virtual machines for the scripts in this folder, which source this file before anything else. Needs root, iproute2 and
-# util-linux.
+# Virtual machines for the scripts in this folder, which source this file first. Needs root, iproute2 and util-linux.
 #
-# The sourcing script is started again as the first process of namespaces of its own, with its own network. `boot NAME`
-# starts a machine on that network: another set of namespaces, with its own hostname, address, processes, /tmp, /run and
-# /dev/shm. All machines share the rest of the file system, with the checkout at one path, as on a cluster, and /srv.
+# Restarts the sourcing script as the first process of new namespaces with their own network. `boot NAME` starts a
+# machine on that network: more namespaces, with their own hostname, address, processes, /tmp, /run and /dev/shm. All
+# machines share the rest of the file system: the checkout at the same path, as on a cluster, and /srv.
 #
-# /srv is a scratch folder that is removed at the end. When the first process ends, however it ends, the kernel ends
-# every process of every machine and removes their networks, so nothing outlives the script.
+# /srv is a scratch folder that is removed at the end. When the first process ends, for whatever reason, the kernel ends
+# all processes of all machines and removes their networks, so nothing outlives the script.
 set -euo pipefail
 
 fail() {
@@ -16,7 +15,7 @@ fail() {
 }
 
 if [[ -z ${VIRTUAL_MACHINES_SCRATCH:-} ]]; then
-    ((EUID == 0)) || fail "making namespaces needs root"
+    ((EUID == 0)) || fail "creating namespaces needs root: run this script as root"
     for command in ip unshare nsenter ${NEEDED_COMMANDS:-}; do
         command -v "$command" >/dev/null || fail "$command is missing (Debian: apt-get install iproute2 util-linux ${NEEDED_PACKAGES:-})"
     done
@@ -32,15 +31,15 @@ fi
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 checkout=$(cd "$here/../.." && pwd)
-[[ $checkout != /tmp/* && $checkout != /srv/* ]] || fail "$checkout: machines have a /tmp and /srv of their own, move it"
+[[ $checkout != /tmp/* && $checkout != /srv/* ]] || fail "$checkout: machines replace /tmp and /srv; move the checkout"
 
-# Host numbers of the addresses 10.77.0.N/24, which exist inside the namespaces only.
+# N of each machine's address 10.77.0.N/24, which exists only inside the namespaces.
 declare -A host_numbers=([controller]=1 [node1]=11 [node2]=12)
 declare -A machines=()
 
 address_of() { echo "10.77.0.${host_numbers[$1]}"; }
 
-# Make this namespace the machine "controller", with the switch that the others are plugged into.
+# Make this namespace the machine "controller", with a switch for the other machines.
 start_network() {
     mount --bind "$VIRTUAL_MACHINES_SCRATCH" /srv
     mkdir -p /srv/home
@@ -51,14 +50,14 @@ start_network() {
     } >/srv/hosts
     mount --bind /srv/hosts /etc/hosts
     ip link set lo up
-    # An address of its own: the lowest of its ports would change when a machine is unplugged, and confuse the others.
+    # With a fixed address: by default, it is the lowest of the ports' addresses, which changes when a machine leaves.
     ip link add switch address 02:00:00:00:00:01 type bridge
     ip address add "$(address_of controller)/24" dev switch
     ip link set switch up
     own_folders controller
 }
 
-# Give the calling machine a hostname, and folders that it does not share.
+# own_folders NAME: give the calling machine a hostname and private folders.
 own_folders() {
     hostname "$1"
     mkdir -p "/srv/$1/tmp"
@@ -67,7 +66,7 @@ own_folders() {
     mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 }
 
-# boot NAME: start a machine and plug it in. What was in its /tmp is still there, as on a disk.
+# boot NAME: start a machine and connect it. Its /tmp survives restarts, like a disk.
 boot() {
     local name=$1 pid
     unshare --mount --net --pid --ipc --uts --fork --kill-child --mount-proc bash -c "
@@ -95,7 +94,7 @@ on() {
     nsenter --target "$first" --mount --net --pid --ipc --uts -- env --chdir="$checkout" "${@:2}"
 }
 
-# pull_the_plug NAME: the network falls silent, then every process ends, without a packet to tell anyone.
+# pull_the_plug NAME: cut the network, then kill all processes, so that no packet announces their end.
 pull_the_plug() {
     ip link set "$1" down
     kill -KILL "${machines[$1]}"
