@@ -126,7 +126,7 @@ def print_questions(folder: Path, count: int) -> None:
 def print_unrelated(folder: Path, count: int) -> None:
     """Print how many pairs of unrelated images count as copies, by kind of image.
 
-    Sets beside drawings and photographs have at most 500 images: they lack distinct images for more.
+    Sets other than drawings and photographs have at most 500 images: they lack distinct images for more.
     """
     print("| rows per side | pairs | alarms, near | alarms, exact |\n|---|---|---|---|")
     few = min(count, 500)
@@ -186,7 +186,7 @@ def main() -> None:
     if arguments.folders:
         sets = read_sets(arguments.folders)
         print_between(sets, arguments.list)
-        few = {name: Random(0).sample(list(found), min(arguments.copies, len(found))) for name, found in sets.items()}
+        few = {name: Random(0).sample(list(files), min(arguments.copies, len(files))) for name, files in sets.items()}
         print_copies({name: [decode(file.read_bytes()).image for file in files] for name, files in few.items()})
         return
     seeds = range(FIRST, FIRST + arguments.copies)

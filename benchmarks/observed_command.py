@@ -36,5 +36,5 @@ def steps_of(command: subprocess.Popen[bytes]) -> Iterator[int]:
     for line in command.stdout:
         sys.stdout.buffer.write(line)
         sys.stdout.flush()
-        if found := STEP.search(line):
-            yield int(found[1])
+        if match := STEP.search(line):
+            yield int(match[1])

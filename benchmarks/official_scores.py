@@ -46,7 +46,7 @@ GOES_ON = "responses that go on to another question"
 NO_ANSWER = "extractions without an option, a number or a list"
 CONTRADICTED = "extractions of another letter than the response states"
 KINDS = (COMPARABLE, EMPTY, GOES_ON, NO_ANSWER, CONTRADICTED)
-# A response that reaches such a line has gone on to another question.
+# Lines that start another question, after which a response no longer answers the first.
 NEXT_QUESTION = re.compile(r"\n\s*(?:Hint|Question|Image|Example)\s*:")
 STATED_LETTER = re.compile(r"\(([A-Z])\)|\b(?:answer|option|choice)\s+is:?\s+([A-Z])\b")
 

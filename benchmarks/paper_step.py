@@ -111,7 +111,7 @@ class Usage:
 
     @property
     def kind(self) -> str:
-        """The most frequent name of the process beside IDLE."""
+        """The most frequent name of the process other than IDLE."""
         named = Counter({kind: count for kind, count in self.kinds.items() if kind != "IDLE"})
         return (named or self.kinds).most_common(1)[0][0]
 
@@ -309,7 +309,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 
 def sizes_of(arguments: argparse.Namespace) -> Sequence[Size]:
-    """The runs that the command line asks for."""
+    """The runs that the command line selects."""
     if arguments.smallest:
         return [Size(workers=1, seconds_per_token=0.0, **SMALLEST)]
     common: dict[str, Any] = {"ranks": arguments.ranks, "seconds_per_token": arguments.seconds_per_token}

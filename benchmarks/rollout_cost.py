@@ -97,7 +97,7 @@ def configure(model: Path, agent_loop: str, n: int) -> DictConfig:
     return load_recipe("mmupt_tiny", [*overrides, f"actor_rollout_ref.model.path={model}"])[0]
 
 
-class Measured:
+class MeasuredWorker:
     """A worker, ours or veRL's, and the bytes of the last group that it put into the transfer queue."""
 
     def __init__(self, ours: bool, model: Path, n: int) -> None:
@@ -147,7 +147,7 @@ async def compare(n: int, side: int, repeats: int) -> dict[str, Any]:
     SentImages.send = send_images  # type: ignore[method-assign, assignment]
     with tempfile.TemporaryDirectory() as folder:
         model = model_for_large_images(Path(folder) / "model")
-        workers = {"plain veRL": Measured(False, model, n), "ours": Measured(True, model, n)}
+        workers = {"plain veRL": MeasuredWorker(False, model, n), "ours": MeasuredWorker(True, model, n)}
         images = {name: photograph(side, name == "ours") for name in workers}
         results: dict[str, list[tuple[float, int]]] = {name: [] for name in workers}
         for repeat in range(repeats + 1):

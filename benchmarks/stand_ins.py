@@ -254,7 +254,7 @@ STAND_INS = {
 SCATTER = {"verl_ext.rollout.shared_prompt": _scatter}
 
 
-def _arm(replacements: Mapping[str, Callable[..., None]]) -> None:
+def _register(replacements: Mapping[str, Callable[..., None]]) -> None:
     """Replace parts of modules once they are imported, after calling the setup hook that `hardware/cpu.yaml` names."""
     collect_garbage_rarely()
     for name, replace in {**COUNTER, **replacements}.items():
@@ -263,12 +263,12 @@ def _arm(replacements: Mapping[str, Callable[..., None]]) -> None:
 
 def with_stand_ins() -> None:
     """Setup hook for runs without vLLM and model."""
-    _arm(STAND_INS)
+    _register(STAND_INS)
 
 
 def with_engines() -> None:
     """Setup hook for runs with vLLM and model."""
-    _arm({})
+    _register({})
 
 
 def with_scattered_groups() -> None:
@@ -276,4 +276,4 @@ def with_scattered_groups() -> None:
 
     Plain veRL distributes them this way.
     """
-    _arm(SCATTER)
+    _register(SCATTER)

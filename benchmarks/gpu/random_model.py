@@ -59,7 +59,7 @@ def _processor_of_qwen3_vl(tokenizer: Any) -> Any:
 
 @dataclass(frozen=True)
 class Family:
-    """Keys of config.json beside the sizes in `mmupt.models`, and their replacements in tiny models."""
+    """Keys of config.json that are not in `mmupt.models`, and their replacements in tiny models."""
 
     text: dict[str, Any]
     vision: dict[str, Any]

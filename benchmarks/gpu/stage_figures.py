@@ -43,7 +43,7 @@ SETTINGS = (
 
 
 def figures(stage: Stage, model: Path, run_folder: Path, card: CardMemory, launched: float) -> dict[str, Any]:
-    """Return the figures of a run, which may have failed midway: then those of its finished steps.
+    """Return the figures of a run; if it failed midway, those of its finished steps.
 
     Args:
         stage, model: the stage and its model folder.
