@@ -76,8 +76,8 @@ class BaselineSettings:
 
     def __post_init__(self) -> None:
         allowed_values = {
-            "rows": (self.rows is None or is_whole(self.rows, 1), "null or a whole number from 1 on"),
-            "verdict_samples": (is_whole(self.verdict_samples, 1), "a whole number from 1 on"),
+            "rows": (self.rows is None or is_whole(self.rows, 1), "null or a whole number of at least 1"),
+            "verdict_samples": (is_whole(self.verdict_samples, 1), "a whole number of at least 1"),
             "judge_scale": (self.judge_scale in get_args(Scale), f"one of {', '.join(get_args(Scale))}"),
             "min_yes": (is_number(self.min_yes, 0, 1), "a number from 0 to 1"),
             "bad_prompt_share": (is_number(self.bad_prompt_share, 0, 1), "a number from 0 to 1"),

@@ -285,7 +285,7 @@ def compose_entry(folder: Path, name: str, overrides: Sequence[str], error: type
     except HydraException as refused:
         raise error(f"{refused}\nThe keys are documented in {folder}") from refused
     if config.limit is not None and not is_whole(config.limit, 1):
-        raise error(f"limit must be null or a whole number from 1 on, not {config.limit!r}")
+        raise error(f"limit must be null or a whole number of at least 1, not {config.limit!r}")
     return config
 
 

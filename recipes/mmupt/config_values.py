@@ -18,18 +18,18 @@ ALLOWED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
             "trainer.nnodes",
             "trainer.total_epochs",
         ),
-        (lambda value: is_whole(value, 1), "a whole number from 1 on"),
+        (lambda value: is_whole(value, 1), "a whole number of at least 1"),
     ),
-    "actor_rollout_ref.actor.optim.lr": (lambda value: is_number(value, 0), "a number from 0 on"),
-    "actor_rollout_ref.model.lora_rank": (lambda value: is_whole(value, 0), "a whole number from 0 on"),
+    "actor_rollout_ref.actor.optim.lr": (lambda value: is_number(value, 0), "a number of at least 0"),
+    "actor_rollout_ref.model.lora_rank": (lambda value: is_whole(value, 0), "a whole number of at least 0"),
     "actor_rollout_ref.rollout.gpu_memory_utilization": (lambda value: is_number(value, 0, 1), "a number from 0 to 1"),
     "actor_rollout_ref.rollout.temperature": (lambda value: is_number(value, 0) and value > 0, "a number above 0"),
     "actor_rollout_ref.rollout.top_p": (lambda value: is_number(value, 0, 1), "a number from 0 to 1"),
-    "mmupt.seed": (lambda value: is_whole(value, 0), "a whole number from 0 on"),
+    "mmupt.seed": (lambda value: is_whole(value, 0), "a whole number of at least 0"),
     "mmupt.run_folder": (lambda value: isinstance(value, str), "the path of a folder"),
     "trainer.total_training_steps": (
         lambda value: value is None or is_whole(value, 0),
-        "null or a whole number from 0 on",
+        "null or a whole number of at least 0",
     ),
 }
 

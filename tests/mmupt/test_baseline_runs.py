@@ -158,8 +158,8 @@ def test_a_folder_with_stages_is_not_continued_with_settings_of_another_run(else
         ("lmsi", "data.generated_share=0.5", r"data\.generated_share applies to GRPO only"),
         ("mmupt", "mmupt.baseline.rows=5", r"rows=5: method=mmupt is GRPO, which has no such key"),
         ("mmupt", "mmupt.baseline.method=lmsi", r"method=lmsi lacks the method's other keys: use method=lmsi"),
-        ("lmsi", "mmupt.baseline.rows=0", r"mmupt\.baseline\.rows must be null or a whole number from 1 on"),
-        ("lmsi", "mmupt.baseline.rows=many", r"rows must be null or a whole number from 1 on, not 'many'"),
+        ("lmsi", "mmupt.baseline.rows=0", r"mmupt\.baseline\.rows must be null or a whole number of at least 1"),
+        ("lmsi", "mmupt.baseline.rows=many", r"rows must be null or a whole number of at least 1, not 'many'"),
         ("srlm", "mmupt.baseline.judge_scale=stars", r"judge_scale must be one of points, yes_no"),
         (
             "srlm",

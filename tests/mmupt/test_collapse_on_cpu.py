@@ -131,7 +131,9 @@ def test_where_no_step_was_better_than_the_start_the_model_before_training_is_le
 
 
 def test_a_rule_that_cannot_be_is_refused_with_the_recipe() -> None:
-    with pytest.raises(RecipeError, match=r"mmupt\.stop_on_collapse: patience must be a whole number from 1 on, not 0"):
+    with pytest.raises(
+        RecipeError, match=r"mmupt\.stop_on_collapse: patience must be a whole number of at least 1, not 0"
+    ):
         load_recipe("mmupt_tiny", ["mmupt.stop_on_collapse.patience=0"])
 
 
@@ -183,5 +185,5 @@ def test_the_command_replays_a_run_with_another_rule(trainer: FakeTrainer, capsy
     assert "The alarm stops the run here: " in capsys.readouterr().out
     assert main(["collapse", "run", "--patience", "5"]) == 0
     assert capsys.readouterr().out.endswith("The alarm does not stop the run.\n")
-    with pytest.raises(SystemExit, match="error: patience must be a whole number from 1 on, not 0"):
+    with pytest.raises(SystemExit, match="error: patience must be a whole number of at least 1, not 0"):
         main(["collapse", "run", "--patience", "0"])

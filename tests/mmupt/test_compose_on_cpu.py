@@ -198,10 +198,10 @@ def test_an_unknown_key_suggests_a_key_with_the_same_last_part_or_a_group() -> N
 
 def test_all_values_of_the_wrong_type_or_out_of_range_are_named_together() -> None:
     overrides = {
-        "trainer.total_training_steps=abc": "total_training_steps must be null or a whole number from 0 on, not 'abc'",
+        "trainer.total_training_steps=abc": "training_steps must be null or a whole number of at least 0, not 'abc'",
         "trainer.save_freq=often": "trainer.save_freq must be a number, not 'often'",
         "data.shuffle=maybe": "data.shuffle must be True or False, not 'maybe'",
-        "data.train_batch_size=null": "data.train_batch_size must be a whole number from 1 on, not None",
+        "data.train_batch_size=null": "data.train_batch_size must be a whole number of at least 1, not None",
         "actor_rollout_ref.rollout.temperature=-1": "rollout.temperature must be a number above 0, not -1",
         "mmupt.stop_on_collapse=off": "mmupt.stop_on_collapse must be a block of keys, not 'off'",
         "trainer.lr=1": "there is no key 'trainer.lr'",

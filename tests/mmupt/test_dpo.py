@@ -37,7 +37,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"epochs": 0}, "epochs must be a whole number from 1 on"),
+        ({"epochs": 0}, "epochs must be a whole number of at least 1"),
         ({"beta": 0.0}, "beta must be a number above 0"),
         ({"device": "tpu"}, "device must be cpu or cuda"),
         ({"processes": 2}, "processes must be 1 on the CPU"),

@@ -329,9 +329,9 @@ def test_after_a_kill_a_trained_writer_goes_on_from_where_it_was(phases: Phases,
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("mmupt.self_improve.writer_steps=-1", "writer_steps must be a whole number from 0 on, not -1"),
+        ("mmupt.self_improve.writer_steps=-1", "writer_steps must be a whole number of at least 0, not -1"),
         ("mmupt.self_improve.writer_steps=many", "writer_steps must be a number, not 'many'"),
-        ("reward.reward_kwargs.solver.samples=1", "samples must be a whole number from 2 on"),
+        ("reward.reward_kwargs.solver.samples=1", "samples must be a whole number of at least 2"),
         ("mmupt.self_improve.synthesis=['show_voted_answer=true']", "leave out show_voted_answer"),
         ("mmupt.self_improve.synthesis=['system_prompt=hello']", "leave out show_voted_answer and system_prompt"),
         ("mmupt.self_improve.synthesis=['strategy=direct']", "mmupt.self_improve.synthesis: "),

@@ -49,9 +49,9 @@ def begin(folder: Path, file: Path, *names: str) -> Path:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"epochs": 0}, "epochs must be a whole number from 1 on"),
-        ({"epochs": "many"}, "epochs must be a whole number from 1 on, not 'many'"),
-        ({"steps": 0}, "steps must be a whole number from 1 on, or null"),
+        ({"epochs": 0}, "epochs must be a whole number of at least 1"),
+        ({"epochs": "many"}, "epochs must be a whole number of at least 1, not 'many'"),
+        ({"steps": 0}, "steps must be a whole number of at least 1, or null"),
         ({"learning_rate": -1e-6}, "learning_rate must be a number above 0"),
         ({"warmup_share": 1.0}, "warmup_share must be a number from 0 to less than 1"),
         ({"device": "tpu"}, "device must be cpu or cuda"),

@@ -374,14 +374,20 @@ def test_the_page_shows_pictures_and_no_markup_of_others(data: Path, tmp_path: P
         (["ask.samples=0"], "no responses are asked for"),
         (["device=tpu"], "device must be one of cpu, cuda"),
         (["filters.lenght.enabled=false"], "lenght"),
-        (["limit=0"], "limit must be null or a whole number from 1 on, not 0"),
+        (["limit=0"], "limit must be null or a whole number of at least 1, not 0"),
         (["preset=warm"], "there is no preset 'warm'; known: paper, tiny"),
-        (["filters.length.min_words=x"], r"filters\.length\.min_words must be a whole number from 0 on, not 'x'"),
-        (["filters.copy_of_other.ngram=0"], r"filters\.copy_of_other\.ngram must be a whole number from 1 on, not 0"),
+        (["filters.length.min_words=x"], r"filters\.length\.min_words must be a whole number of at least 0, not 'x'"),
+        (
+            ["filters.copy_of_other.ngram=0"],
+            r"filters\.copy_of_other\.ngram must be a whole number of at least 1, not 0",
+        ),
         (["filters.difficulty.low=25"], r"filters\.difficulty\.low must be a number from 0 to 1, not 25"),
         (["filters.self_check.enabled=no_way"], r"filters\.self_check\.enabled must be true or false, not 'no_way'"),
         (["name=../mine"], "name must be the name of a file, without /, not '../mine'"),
-        (["shown=-1", "round=one"], "round must be a whole number from 0 on, not 'one'; shown must be a whole number"),
+        (
+            ["shown=-1", "round=one"],
+            "round must be a whole number of at least 0, not 'one'; shown must be a whole number",
+        ),
     ],
 )
 def test_what_cannot_be_synthesized_is_said_before_anything_starts(

@@ -166,9 +166,9 @@ def test_a_majority_ratio_rises_only_beyond_its_own_noise() -> None:
     ("settings", "message"),
     [
         ({"z": -1}, "z must be"),
-        ({"z": "2"}, "z must be a number from 0 on, not '2'"),
+        ({"z": "2"}, "z must be a number of at least 0, not '2'"),
         ({"patience": 0}, "patience must be"),
-        ({"patience": 1.5}, r"patience must be a whole number from 1 on, not 1\.5"),
+        ({"patience": 1.5}, r"patience must be a whole number of at least 1, not 1\.5"),
         ({"min_fall": 6}, "min_fall must be"),
     ],
 )

@@ -232,10 +232,10 @@ def test_exactly_the_responses_with_the_strictly_most_frequent_answer_are_reward
         ({"min_share": "0.5"}, "min_share must be a number"),
         ({"soft_min_share": -0.1}, "soft_min_share must be a number from 0 to 1"),
         ({"soft_min_share": True}, "soft_min_share must be a number"),
-        ({"min_votes": 1}, "min_votes must be a whole number from 2 on, not 1"),
+        ({"min_votes": 1}, "min_votes must be a whole number of at least 2, not 1"),
         ({"min_votes": 2.0}, "min_votes must be a whole number"),
         ({"count_no_answer": "no"}, "count_no_answer must be True or False, not 'no'"),
-        ({"vote_n": 1}, "vote_n must be null or a whole number from 2 on, not 1"),
+        ({"vote_n": 1}, "vote_n must be null or a whole number of at least 2, not 1"),
         ({"seed": None}, "seed must be a whole number, not None"),
     ],
 )

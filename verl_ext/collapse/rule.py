@@ -40,8 +40,8 @@ class CollapseRule:
 
     def __post_init__(self) -> None:
         allowed = {
-            "z": (is_number(self.z, 0), "a number from 0 on"),
-            "patience": (is_whole(self.patience, 1), "a whole number from 1 on"),
+            "z": (is_number(self.z, 0), "a number of at least 0"),
+            "patience": (is_whole(self.patience, 1), "a whole number of at least 1"),
             "min_fall": (is_number(self.min_fall, 0, 1), "a number from 0 to 1"),
         }
         refuse_values(self, allowed)

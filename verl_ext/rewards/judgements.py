@@ -72,10 +72,10 @@ class JudgeSettings:
                 "null or a text with {response} or {answer}",
             ),
             "scale": (self.scale in get_args(Scale), f"one of {', '.join(get_args(Scale))}"),
-            "samples": (is_whole(self.samples, 1), "a whole number from 1 on"),
-            "temperature": (is_number(self.temperature, 0), "a number from 0 on"),
+            "samples": (is_whole(self.samples, 1), "a whole number of at least 1"),
+            "temperature": (is_number(self.temperature, 0), "a number of at least 0"),
             "top_p": (is_number(self.top_p, 0, 1) and self.top_p > 0, "a number above 0 and up to 1"),
-            "max_tokens": (is_whole(self.max_tokens, 1), "a whole number from 1 on"),
+            "max_tokens": (is_whole(self.max_tokens, 1), "a whole number of at least 1"),
         }
         refuse_values(self, allowed)
 

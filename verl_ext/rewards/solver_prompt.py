@@ -34,14 +34,14 @@ class SolverSettings:
 
     def __post_init__(self) -> None:
         allowed = {
-            "samples": (is_whole(self.samples, 2), "a whole number from 2 on"),
+            "samples": (is_whole(self.samples, 2), "a whole number of at least 2"),
             "instruction": (self.instruction is None or isinstance(self.instruction, str), "null or a text"),
             "validity_prompt": (
                 self.validity_prompt is None
                 or (isinstance(self.validity_prompt, str) and "{question}" in self.validity_prompt),
                 "null or a text with {question}",
             ),
-            "validity_bonus": (is_number(self.validity_bonus, 0), "a number from 0 on"),
+            "validity_bonus": (is_number(self.validity_bonus, 0), "a number of at least 0"),
         }
         refuse_values(self, allowed)
 

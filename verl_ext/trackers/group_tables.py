@@ -97,7 +97,7 @@ def problem_of(block: Any) -> str | None:
         return f"tracked_groups: {error}"
     for name, least in (("number", 0), ("every", 1)):
         if not is_whole(value := settings.get(name), least):
-            return f"tracked_groups.{name} must be a whole number from {least} on, not {value!r}"
+            return f"tracked_groups.{name} must be a whole number of at least {least}, not {value!r}"
     return None
 
 

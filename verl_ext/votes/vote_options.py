@@ -47,9 +47,9 @@ class VoteOptions:
             "reward": (self.reward in get_args(RewardRule), f"one of {', '.join(get_args(RewardRule))}"),
             "min_share": (is_number(self.min_share, 0, 1), "a number from 0 to 1"),
             "soft_min_share": (is_number(self.soft_min_share, 0, 1), "a number from 0 to 1"),
-            "min_votes": (is_whole(self.min_votes, 2), "a whole number from 2 on"),
+            "min_votes": (is_whole(self.min_votes, 2), "a whole number of at least 2"),
             "count_no_answer": (isinstance(self.count_no_answer, bool), "True or False"),
-            "vote_n": (self.vote_n is None or is_whole(self.vote_n, 2), "null or a whole number from 2 on"),
+            "vote_n": (self.vote_n is None or is_whole(self.vote_n, 2), "null or a whole number of at least 2"),
             "seed": (is_whole(self.seed), "a whole number"),
         }
         refuse_values(self, allowed)

@@ -43,7 +43,7 @@ class DpoSettings(TrainingSettings):
         refuse_values(
             self,
             {
-                "micro_batch_size": (is_whole(self.micro_batch_size, 1), "a whole number from 1 on"),
+                "micro_batch_size": (is_whole(self.micro_batch_size, 1), "a whole number of at least 1"),
                 "beta": (is_positive(self.beta), "a number above 0"),
             },
         )

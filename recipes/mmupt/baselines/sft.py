@@ -54,7 +54,7 @@ class SftSettings(TrainingSettings):
             {
                 "steps": (
                     self.steps is None or is_whole(self.steps, 1),
-                    "a whole number from 1 on, or null to train for epochs",
+                    "a whole number of at least 1, or null to train for epochs",
                 ),
                 "warmup_share": (
                     is_number(self.warmup_share, 0) and self.warmup_share < 1,

@@ -49,7 +49,7 @@ class TrainingSettings:
             self,
             {
                 **{
-                    name: (is_whole(getattr(self, name), 1), "a whole number from 1 on")
+                    name: (is_whole(getattr(self, name), 1), "a whole number of at least 1")
                     for name in ("epochs", "batch_size", "max_length", "save_steps", "processes")
                 },
                 "learning_rate": (is_positive(self.learning_rate), "a number above 0"),

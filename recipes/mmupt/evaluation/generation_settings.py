@@ -58,9 +58,9 @@ class GenerationSettings:
 
     def __post_init__(self) -> None:
         allowed = {
-            "samples": (is_whole(self.samples, 0), "a whole number from 0 on"),
-            "max_tokens": (is_whole(self.max_tokens, 1), "a whole number from 1 on"),
-            "temperature": (is_number(self.temperature, 0), "a number from 0 on"),
+            "samples": (is_whole(self.samples, 0), "a whole number of at least 0"),
+            "max_tokens": (is_whole(self.max_tokens, 1), "a whole number of at least 1"),
+            "temperature": (is_number(self.temperature, 0), "a number of at least 0"),
             "top_p": (is_number(self.top_p, 0, 1), "a number from 0 to 1"),
             "prompt": (self.prompt in ("own", "official"), "one of own, official"),
             "extraction": (self.extraction in EXTRACTIONS, f"one of {', '.join(EXTRACTIONS)}"),

@@ -209,7 +209,7 @@ def _check(config: DictConfig, recipe: str, overrides: Sequence[str]) -> None:
         raise RecipeError(f"recipe {recipe} cannot compare its rounds: it needs mmupt.evaluation_files")
     steps = config.mmupt.self_improve.writer_steps
     if type(steps) is not int or steps < 0:
-        raise RecipeError(f"mmupt.self_improve.writer_steps must be a whole number from 0 on, not {steps!r}")
+        raise RecipeError(f"mmupt.self_improve.writer_steps must be a whole number of at least 0, not {steps!r}")
     if steps:
         writer, _ = load_recipe(recipe, _of_writer(config, overrides))
         if writer.mmupt.baseline.method is not None:

@@ -44,9 +44,9 @@ CONFIG_FOLDER = Path(__file__).parent / "config"
 # Settings of filters: the check of a value, and a description of the allowed values.
 THRESHOLDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "enabled": (lambda value: isinstance(value, bool), "true or false"),
-    "ngram": (lambda value: is_whole(value, 1), "a whole number from 1 on"),
+    "ngram": (lambda value: is_whole(value, 1), "a whole number of at least 1"),
     **dict.fromkeys(
-        ("min_words", "max_words", "max_characters"), (lambda value: is_whole(value, 0), "a whole number from 0 on")
+        ("min_words", "max_words", "max_characters"), (lambda value: is_whole(value, 0), "a whole number of at least 0")
     ),
     **dict.fromkeys(
         ("max_other_share", "min_similarity", "low", "high"),
@@ -118,9 +118,9 @@ def _check_values(config: DictConfig) -> None:
     """Raise ValueError for values that would otherwise fail only after generation."""
     allowed = {
         "name": (Path(str(config.name)).name == str(config.name), "the name of a file, without /"),
-        "round": (is_whole(config.round, 0), "a whole number from 0 on"),
+        "round": (is_whole(config.round, 0), "a whole number of at least 0"),
         "seed": (is_whole(config.seed), "a whole number"),
-        "shown": (is_whole(config.shown, 0), "a whole number from 0 on"),
+        "shown": (is_whole(config.shown, 0), "a whole number of at least 0"),
     }
     refuse_values(config, allowed)
     for name, block in config.filters.items():
