@@ -140,7 +140,7 @@ def test_rows_with_images_are_no_rows_for_a_model_without_a_vision_tower(
 ) -> None:
     pictured = row("b", f"<image>{ASK}", FIGURE)
     check_rows(recipe(tmp_path, model, [row("a"), pictured]))
-    assert "row 1, id b: no vision tower (1 image, and the model reads text alone)" in capsys.readouterr().out
+    assert "row 1, id b: no vision tower (1 image, and the model reads only text)" in capsys.readouterr().out
     with pytest.raises(RecipeError, match=r"no row can be used; the first: .* no vision tower"):
         check_rows(recipe(tmp_path, model, [pictured]))
     responses = tmp_path / "responses.parquet"

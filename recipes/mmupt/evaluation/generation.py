@@ -178,7 +178,7 @@ class Replica:
             detokenize=False,
         )
         if asked.row.get("images") and self._processor.image_processor is None:
-            raise Refused("the question has images, and the model reads text alone")
+            raise Refused("the question has images, and the model reads only text")
         try:
             prompt = engine_prompt(
                 dict(asked.row),

@@ -27,7 +27,7 @@ class PromptProcessor:
         if self.image_processor is not None:
             return self.own(text=text, images=images, **options)
         if images is not None:
-            raise ValueError("the model reads text alone")
+            raise ValueError("the model reads only text")
         inputs = self.tokenizer(text, **options)
         inputs["mm_token_type_ids"] = 0 * inputs["input_ids"]
         return inputs

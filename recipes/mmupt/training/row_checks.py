@@ -311,7 +311,7 @@ class PromptLengths:
         images = self._processor.image_processor
         if images is None and row["images"]:
             count = pluralize(len(row["images"]), "image")
-            return [Problem("no vision tower", f"{count}, and the model reads text alone")]
+            return [Problem("no vision tower", f"{count}, and the model reads only text")]
         if self._training:
             for index, image in enumerate(row["images"]):
                 size = stored_size(image["bytes"])
