@@ -79,7 +79,7 @@ def test_a_collapse_ends_the_run_with_its_best_policy_and_says_why(
     assert message.startswith(
         "The run collapsed and was stopped after step 15: accuracy on 100 validation questions fell"
     )
-    assert "The policy it leaves is that of step 5. Remedies to try: " in message
+    assert "The kept policy is that of step 5. Remedies to try: " in message
     assert message in capsys.readouterr().out
     content = json.loads(Path("run/collapse.json").read_text())
     assert (content["step"], content["kept_step"], content["measure"]) == (15, 5, "accuracy")

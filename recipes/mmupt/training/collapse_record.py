@@ -1,6 +1,6 @@
-"""Records how a run collapsed, and replays the alarm on a finished run with other settings, as `mmupt collapse` does.
+"""Records how a run collapsed, and replays the alarm on a finished run with other settings (`mmupt collapse`).
 
-The rule itself is `verl_ext.collapse`.
+The rule itself is in `verl_ext.collapse`.
 """
 
 import json
@@ -20,23 +20,23 @@ from verl_ext.files import write_json
 from verl_ext.scores import Score
 
 STOP = "collapse.json"
-# Named when a run is stopped; docs/collapse.md has the evidence for each.
+# Suggested when a run is stopped; docs/collapse.md has the evidence for each.
 REMEDIES = (
-    "Remedies to try: fewer steps (trainer.total_training_steps) or a lower actor_rollout_ref.actor.optim.lr; under "
-    "the vote, a quorum, such as reward.reward_kwargs.vote.min_share=0.5; method=scrl, which rewards clear majorities "
-    "only; method=evol_rl, which rewards responses that are unlike the others."
+    "Remedies to try: fewer steps (trainer.total_training_steps) or a lower actor_rollout_ref.actor.optim.lr; with "
+    "the vote, a quorum, such as reward.reward_kwargs.vote.min_share=0.5; method=scrl, which rewards only clear "
+    "majorities; method=evol_rl, which rewards responses that are unlike the others."
 )
 
 
 def alarm_of(config: DictConfig) -> CollapseAlarm:
-    """Return the alarm of a recipe; it is off unless our replay buffer reports to it."""
+    """Return the alarm of a recipe, which is off unless the recipe uses the project's replay buffer."""
     if uses(config, "trainer.v1.sampler.custom_sampler", SAMPLER):
         return read_alarm(config.trainer.v1.sampler.sampler_kwargs)
     return CollapseAlarm(Path(config.mmupt.run_folder) / "history.jsonl", Path(config.trainer.default_local_dir), None)
 
 
 def why_unwatched(config: DictConfig) -> str | None:
-    """Say why a recipe that should stop on a collapse cannot be watched; None if it can, or need not be."""
+    """Return why a recipe that should stop on a collapse cannot be watched; None if it can, or need not be."""
     if config.mmupt.stop_on_collapse.enable and not uses(config, "trainer.v1.sampler.custom_sampler", SAMPLER):
         return f"only {SAMPLER[1]} (trainer.v1.sampler.custom_sampler) notices a collapse"
     if not alarm_of(config).is_on or config.trainer.total_training_steps == 0 or config.trainer.test_freq > 0:
@@ -45,55 +45,55 @@ def why_unwatched(config: DictConfig) -> str | None:
 
 
 def write_stop(alarm: CollapseAlarm, run_folder: Path) -> int | None:
-    """Write and tell how the run collapsed, and return the step of the policy that is kept.
+    """Record and print how the run collapsed, and return the step of the policy to keep, 0 for the initial model.
 
-    None if it has not collapsed (the record of an earlier stop is removed), or if no validated policy still exists, so
-    that only the last one is left.
+    Returns None if the run has not collapsed, and removes the record of an earlier stop. Also returns None if no
+    validated checkpoint is left: the last checkpoint is then kept.
     """
     file, collapse = run_folder / STOP, alarm.find_collapse()
     if collapse is None:
         file.unlink(missing_ok=True)
         return None
-    last, kept = max(alarm.history.majority_ratios), alarm.best_step(collapse.measure)
+    last_step, kept_step = max(alarm.history.majority_ratios), alarm.best_step(collapse.measure)
     special = {None: "the last one, as no better one was saved", 0: "the model before training"}
-    policy = special.get(kept, f"that of step {kept}")
+    policy = special.get(kept_step, f"that of step {kept_step}")
     message = (
-        f"The run collapsed and was stopped after step {last}: {collapse}. The policy it leaves is {policy}. {REMEDIES}"
+        f"The run collapsed and was stopped after step {last_step}: {collapse}. The kept policy is {policy}. {REMEDIES}"
     )
-    content = {"message": message, "step": last, "kept_step": kept, **asdict(collapse)}
+    content = {"message": message, "step": last_step, "kept_step": kept_step, **asdict(collapse)}
     write_json(file, content)
-    tell(f"{message} mmupt.stop_on_collapse.enable=false goes on instead; docs/collapse.md says more.")
-    return kept
+    tell(f"{message} To train on instead, set mmupt.stop_on_collapse.enable=false (see docs/collapse.md).")
+    return kept_step
 
 
 def read_stop(run_folder: Path) -> dict[str, Any] | None:
-    """Return what `write_stop` has written into a run folder, None if the run was not stopped."""
+    """Return the record that `write_stop` wrote into a run folder, None if the run was not stopped."""
     file = run_folder / STOP
     return json.loads(file.read_text()) if file.is_file() else None
 
 
 def replay(history: History, rule: CollapseRule) -> Iterator[tuple[str, Collapse | None]]:
-    """Yield each validation's measures, in words, and the collapse that the alarm would have found at it."""
-    previous = 0
+    """Yield a description of each validation, and the collapse that the alarm would have found there, if any."""
+    previous_validation = 0
     measures = history.measures()
-    for step in sorted(history.validations):
-        ratios = {one: ratio for one, ratio in history.majority_ratios.items() if one <= step}
-        since = [ratio for one, ratio in ratios.items() if one > previous or one == step]
-        parts = [f"step {step}: majority ratio {f'{fmean(since):.3f}' if since else 'none yet'}"]
-        found = None
+    for validation in sorted(history.validations):
+        ratios = {step: ratio for step, ratio in history.majority_ratios.items() if step <= validation}
+        latest = [ratio for step, ratio in ratios.items() if step > previous_validation or step == validation]
+        parts = [f"step {validation}: majority ratio {f'{fmean(latest):.3f}' if latest else 'none yet'}"]
+        collapse = None
         for measure, validations in measures.items():
-            so_far = {one: outcomes for one, outcomes in validations.items() if one <= step}
-            parts.append(f"{measure} {_describe(so_far, step, rule)}")
-            found = found or find_collapse(ratios, so_far, rule, measure)
-        yield ", ".join(parts), found
-        previous = step
+            so_far = {step: outcomes for step, outcomes in validations.items() if step <= validation}
+            parts.append(f"{measure} {_describe(so_far, validation, rule)}")
+            collapse = collapse or find_collapse(ratios, so_far, rule, measure)
+        yield ", ".join(parts), collapse
+        previous_validation = validation
 
 
 def _describe(validations: dict[int, dict[str, float]], step: int, rule: CollapseRule) -> str:
     score = Score(tuple(validations[step].values()))
     text = f"{100 * score.value:.1f} ± {100 * score.standard_error:.1f} %"
-    before = {one: validations[one] for one in sorted(validations)[: -rule.patience]}
-    fall = fall_between(validations, best_of(validations), step, rule, wobble(before))
+    earlier = {earlier_step: validations[earlier_step] for earlier_step in sorted(validations)[: -rule.patience]}
+    fall = fall_between(validations, best_of(validations), step, rule, wobble(earlier))
     if fall is None or fall.best_step == step:
         return text
     points, error = 100 * (fall.best - fall.value), 100 * fall.standard_error

@@ -1,8 +1,8 @@
-"""Evaluates the policy of a run on `mmupt.evaluation_files`, before and after training.
+"""Generates the responses of a run's policy to `mmupt.evaluation_files`, before and after training.
 
     python -m mmupt.training.policy_evaluation RUN_FOLDER NAME MODEL
 
-generates the responses that are missing from `RUN_FOLDER/evaluation/NAME.jsonl`. The report scores them.
+adds the missing responses to `RUN_FOLDER/evaluation/NAME.jsonl`, which the report scores.
 """
 
 import subprocess
@@ -24,9 +24,9 @@ BEFORE, AFTER = "before", "after"
 
 
 def evaluate_policy(config: DictConfig, model: str | Path, name: str) -> None:
-    """Generate the missing responses of a model in a separate process: vLLM keeps its memory while a process lives.
+    """Generate the missing responses of a model in a separate process, as vLLM frees its memory only at process exit.
 
-    The run has saved its config in its folder; `name` is BEFORE or AFTER.
+    The run folder must have the saved config; `name` is BEFORE or AFTER.
 
     Raises:
         RecipeError: the evaluation failed; its output says why.
@@ -40,7 +40,7 @@ def evaluate_policy(config: DictConfig, model: str | Path, name: str) -> None:
 
 
 def evaluation_settings(config: DictConfig, name: str, model: str) -> GenerationSettings:
-    """The sampling of the training rollouts, and greedy responses; pixel limits are those of validation."""
+    """Greedy responses, and samples drawn as in training rollouts; with the pixel limits of validation."""
     return GenerationSettings.from_recipe(
         config,
         model,
@@ -48,14 +48,14 @@ def evaluation_settings(config: DictConfig, name: str, model: str) -> Generation
         greedy=True,
         samples=config.mmupt.evaluation_samples,
         instruction=config.data.instruction,
-        # The same draws whatever the training seed.
+        # Independent of the training seed.
         seed=0,
         forbidden_openings=tuple(config.mmupt.evaluation_forbidden_openings or ()) if name == AFTER else (),
     )
 
 
 def main() -> None:
-    """Evaluate the model of the command line."""
+    """Generate the responses of the model given on the command line."""
     run_folder, name, model = sys.argv[1:]
     config: Any = OmegaConf.load(Path(run_folder) / "config.yaml")
     output = Path(run_folder) / "evaluation"
@@ -63,7 +63,7 @@ def main() -> None:
     questions = QuestionSet(name, files, output / f"{name}.jsonl")
     try:
         with exclusive_run(output, questions.output.with_suffix(".partial.jsonl")):
-            # Responses of another policy are generated again: training may have continued since.
+            # Training may have continued since: responses of an older policy are replaced.
             generate(evaluation_settings(config, name, model), [questions], replace=True)
     except (EvaluationError, EngineError, BlockingIOError) as error:
         sys.exit(f"error: {error}")
