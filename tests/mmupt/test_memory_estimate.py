@@ -204,7 +204,7 @@ def test_an_unknown_model_or_an_unknown_gpu_has_no_estimate() -> None:
 
 def test_every_line_of_the_table_but_the_warned_one_fits() -> None:
     rows = memory_estimate.table().splitlines()[2:]
-    assert len(rows) == len(memory_estimate.LINES)
+    assert len(rows) == len(memory_estimate.TABLE_ROWS)
     assert [row for row in rows if "does not fit" in row] == [
         row for row in rows if "qwen2_5_vl_7b" in row and "gpu_1x80gb" in row
     ]
