@@ -1,11 +1,11 @@
-"""Train a recipe: compose and check it, make its data, run veRL's trainer, export the policy, report.
+"""Train a recipe: compose and check it, prepare its data, run veRL's trainer, export the policy, report.
 
     mmupt train mmupt_tiny trainer.total_training_steps=3
 
-Everything lands in `mmupt.run_folder`. The same command after an interruption continues where it stopped: training from
-its last checkpoint, and every later stage that has not left its result behind. A run that was stopped because it had
-collapsed goes on to export, evaluation and report at once. The training itself is `verl.trainer.main_ppo.run_ppo`, as
-is, or what `mmupt.baselines.stage_runner` does where `mmupt.baseline.method` is set.
+All files go to `mmupt.run_folder`. After an interruption, the same command resumes training from the last checkpoint
+and runs every later stage whose result is missing. A run that was stopped because it collapsed continues with export,
+evaluation and report. Training is veRL's unchanged `verl.trainer.main_ppo.run_ppo`, or `mmupt.baselines.stage_runner`
+if `mmupt.baseline.method` is set.
 """
 
 import importlib.util
@@ -60,8 +60,8 @@ def run_recipe(recipe: str, overrides: list[str]) -> None:
     """Run all stages of a recipe.
 
     Raises:
-        RecipeError: whatever is known to fail before anything starts.
-        BlockingIOError: the folder has a live run.
+        RecipeError: a check failed, or a stage.
+        BlockingIOError: another process is running in the run folder.
     """
     emit(Phase("check the recipe"))
     config = prepare_run(recipe, overrides)
@@ -104,7 +104,11 @@ def _config_dir_option() -> list[str]:
 
 
 def prepare_run(recipe: str, overrides: list[str]) -> DictConfig:
-    """Compose a recipe for this machine, prepare its data sets, and check that nothing is missing."""
+    """Compose a recipe for this machine, check it, and prepare its data sets.
+
+    Raises:
+        RecipeError: settings, files or the machine would make the run fail; names all problems found.
+    """
     config, choices, problems = compose_recipe(recipe, overrides)
     gpus = count_gpus()
     if config.trainer.device == "cpu" and gpus and not any(item.startswith("hardware=") for item in overrides):
@@ -112,12 +116,12 @@ def prepare_run(recipe: str, overrides: list[str]) -> DictConfig:
     config.mmupt.run_folder = os.path.abspath(config.mmupt.run_folder)
     OmegaConf.update(config, "ray_kwargs.ray_init.address", ray_address(), force_add=True)
     if joins_cluster():
-        # These size a Ray cluster started here; a joined one has its own.
+        # These size a cluster that this run starts; the joined cluster has its own sizes.
         config.ray_kwargs.ray_init.num_cpus = config.ray_kwargs.ray_init.num_gpus = None
     folder = Path(config.mmupt.run_folder)
-    own = {"TENSORBOARD_DIR": str(folder / "tensorboard"), RUN_FOLDER_VARIABLE: str(folder)}
-    given = {**os.environ, **config.ray_kwargs.ray_init.runtime_env.env_vars}
-    _set_variables(config, own | cache_variables(folder, given) | visible_gpu_variables(given))
+    folder_variables = {"TENSORBOARD_DIR": str(folder / "tensorboard"), RUN_FOLDER_VARIABLE: str(folder)}
+    environ = {**os.environ, **config.ray_kwargs.ray_init.runtime_env.env_vars}
+    _set_variables(config, folder_variables | cache_variables(folder, environ) | visible_gpu_variables(environ))
     os.environ.update(own_ray_token(os.environ))
     problems += [*_problems_of_hardware(config, choices, gpus), *problems_of_settings(config, os.environ)]
     to_prepare = [FOLDER / name for name in config.mmupt.datasets]
@@ -129,15 +133,15 @@ def prepare_run(recipe: str, overrides: list[str]) -> DictConfig:
     refuse(problems_of_files(config, os.environ))
     # May download the model's config.json.
     refuse(problems_of_adapters(config))
-    # Before the rows are checked, which may take minutes; rows that this drops are counted afterwards.
+    # Checking rows may take minutes: this check comes first, and is repeated without the rows that are then dropped.
     refuse(problems_of_rows(config, {}))
-    # Last, as it may download the processor.
+    # Last, because it may download the processor.
     limit_profiled_images(config)
     return config
 
 
 def prepare_data_sets(config: DictConfig) -> None:
-    """Prepare the data sets of a recipe; RecipeError if one is unknown or cannot be prepared."""
+    """Prepare the data sets of a recipe; RecipeError for an unknown data set or a failed preparation."""
     for name in config.mmupt.datasets:
         emit(Phase(f"prepare the data set {name}"))
         try:
@@ -147,7 +151,7 @@ def prepare_data_sets(config: DictConfig) -> None:
 
 
 def _set_variables(config: DictConfig, variables: Mapping[str, str]) -> None:
-    """Set environment variables for all processes of the run, including this one."""
+    """Set environment variables in all processes of the run, including this process."""
     block = config.ray_kwargs.ray_init.runtime_env.env_vars
     for name, value in variables.items():
         OmegaConf.update(config, f"ray_kwargs.ray_init.runtime_env.env_vars.{name}", value, force_add=True)
@@ -156,9 +160,9 @@ def _set_variables(config: DictConfig, variables: Mapping[str, str]) -> None:
 
 
 def train_until_done(config: DictConfig) -> int | None:
-    """Finish the training; return the step of the policy to export, None for the last checkpoint.
+    """Finish the training and return the step of the policy to export, None for the last checkpoint.
 
-    The step differs from the last if the run collapsed: `collapse.json` in its folder then says how.
+    Only a collapsed run returns a step; its `collapse.json` has the details.
     """
     checkpoints = Path(config.trainer.default_local_dir)
     if reason := why_unwatched(config):
@@ -166,22 +170,23 @@ def train_until_done(config: DictConfig) -> int | None:
     total = total_steps(config)
     step = repair_tracker(checkpoints)
     prune(checkpoints, config.trainer.max_actor_ckpt_to_keep)
-    is_left = step < (sys.maxsize if total is None else total)
+    is_unfinished = step < (sys.maxsize if total is None else total)
     if step:
-        of_all = "" if total is None else f" of {total}"
-        tell(f"the run resumes from step {step}{of_all}" if is_left else f"all {total} training steps are done already")
-    if alarm_of(config).find_collapse() is None and is_left:
+        of_total = "" if total is None else f" of {total}"
+        resumed = f"the run resumes from step {step}{of_total}"
+        tell(resumed if is_unfinished else f"all {total} training steps are done already")
+    if alarm_of(config).find_collapse() is None and is_unfinished:
         follow_steps(config, total)
         try:
             run_trainer(config)
         except StoppedOnCollapse:
-            # The alarm has recorded everything.
+            # `write_stop` prints the reason.
             tell("training was stopped")
     return write_stop(alarm_of(config), Path(config.mmupt.run_folder))
 
 
 def total_steps(config: DictConfig) -> int | None:
-    """The number of steps of a run; None if veRL itself drops rows, which cannot be counted beforehand."""
+    """The number of steps of a run; None if veRL filters rows itself, so that they cannot be counted beforehand."""
     steps = config.trainer.total_training_steps
     if steps is None and not config.data.filter_overlong_prompts:
         rows = training_rows(config, dropped_rows(config))
@@ -190,7 +195,7 @@ def total_steps(config: DictConfig) -> int | None:
 
 
 def run_trainer(config: DictConfig) -> None:
-    """Run veRL's config validation and trainer, in this process and the Ray cluster that it starts."""
+    """Run veRL's config validation and trainer, in this process and the Ray cluster it starts or joins."""
     if not config.mmupt.fork_workers or joins_cluster():
         _run_trainer(config)
         return
@@ -225,9 +230,9 @@ def _run_trainer(config: DictConfig) -> None:
 
 
 def wait_for_free_cluster(seconds: float = 60.0) -> None:
-    """Wait until no other run trains on the joined Ray cluster; RecipeError if one still does after `seconds`.
+    """Wait until no other run trains on the joined Ray cluster; RecipeError if another run still does after `seconds`.
 
-    TransferQueue has one controller per cluster, under a fixed name: two runs would take each other's samples. The
+    TransferQueue has one controller per cluster, with a fixed name: two runs would take each other's samples. The
     controller of a finished run disappears within seconds, or once Ray notices that its machine is gone.
     """
     import ray
@@ -238,8 +243,8 @@ def wait_for_free_cluster(seconds: float = 60.0) -> None:
         while QUEUE_CONTROLLER in ray.util.list_named_actors(all_namespaces=True):
             if time.monotonic() > deadline:
                 raise RecipeError(
-                    f"another run trains on the Ray cluster at {ray_address()}: wait until it has ended, or start "
-                    "another cluster for this one"
+                    f"another run trains on the Ray cluster at {ray_address()}: wait until it ends, or start another "
+                    "cluster for this run"
                 )
             time.sleep(1)
     finally:
@@ -247,9 +252,9 @@ def wait_for_free_cluster(seconds: float = 60.0) -> None:
 
 
 def export(config: DictConfig, step: int | None = None) -> Path:
-    """Merge the checkpoint of a step, the last one unless given, into a Hugging Face folder by veRL's own merger.
+    """Merge the checkpoint of a step, by default the last, into a Hugging Face folder with veRL's own merger.
 
-    Returns `<run_folder>/model`, or the model that the recipe starts from for step 0 and for a run without training.
+    Returns `<run_folder>/model`, or the initial model of the recipe for step 0 and for a run without training.
     """
     if config.trainer.total_training_steps == 0 or step == 0:
         return Path(config.actor_rollout_ref.model.path)
@@ -265,13 +270,13 @@ def _problems_of_hardware(config: DictConfig, choices: dict[str, str], gpus: int
     training, generating, judging = config.trainer.n_gpus_per_node, rollout_gpus(config), judge_gpus(config)
     needed = training + generating + judging
     if config.trainer.device == "cuda" and gpus < needed and not joins_cluster():
-        kinds = {"train": training, "generate": generating, "judge": judging}
-        listed = ", ".join(f"{count} to {what}" for what, count in kinds.items() if count)
+        purposes = {"train": training, "generate": generating, "judge": judging}
+        listed = ", ".join(f"{count} to {purpose}" for purpose, count in purposes.items() if count)
         parts = f" ({listed})" if needed > training else ""
         keys = "trainer.n_gpus_per_node" + (" and actor_rollout_ref.rollout.n_gpus_per_node" if generating else "")
         yield (
             f"recipe {config.trainer.experiment_name} (hardware={choices['hardware']}) needs {needed} GPUs per machine"
-            f"{parts}, but this machine has {gpus or 'none'}: set {keys}, join a cluster by RAY_ADDRESS, or "
+            f"{parts}, but this machine has {gpus or 'none'}: set {keys}, join a cluster (RAY_ADDRESS), or "
             f"run RECIPE=mmupt_tiny, which needs no GPU{'' if gpus else '; `mmupt doctor` checks the driver'}"
         )
     ranks, n = training * config.trainer.nnodes, config.actor_rollout_ref.rollout.n
@@ -286,29 +291,32 @@ def _problems_of_hardware(config: DictConfig, choices: dict[str, str], gpus: int
     if config.trainer.save_freq < 1:
         yield "trainer.save_freq must be at least 1: the trained policy is exported from a checkpoint"
     if config.trainer.max_actor_ckpt_to_keep == 1:
-        yield "trainer.max_actor_ckpt_to_keep must be at least 2: with 1, veRL removes it before the next one is whole"
+        yield (
+            "trainer.max_actor_ckpt_to_keep must be at least 2: with 1, veRL deletes a checkpoint before the next is "
+            "complete"
+        )
     if config.actor_rollout_ref.actor.checkpoint.async_save:
-        yield "set actor_rollout_ref.actor.checkpoint.async_save=False: a run resumes from whole checkpoints"
+        yield "set actor_rollout_ref.actor.checkpoint.async_save=False: a run resumes only from complete checkpoints"
 
 
 def _use_available_attention(config: DictConfig) -> None:
     attention = config.actor_rollout_ref.model.override_config.attn_implementation
     if attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
-        tell("flash-attn is not installed: using sdpa attention, without packing; README.md says how to install it")
+        tell("flash-attn is not installed: using sdpa attention without packing; README.md explains how to install it")
         use_sdpa(config)
 
 
 def use_sdpa(config: DictConfig) -> None:
-    """Change a recipe for flash-attn into one without it, in place."""
+    """Switch a recipe from flash-attn to sdpa attention without packing, in place."""
     config.actor_rollout_ref.model.override_config.attn_implementation = "sdpa"
     config.actor_rollout_ref.model.use_remove_padding = False
 
 
 def limit_profiled_images(config: DictConfig) -> None:
-    """Tell vLLM the largest image of a run, for which it reserves memory: by itself it takes the largest there is.
+    """Limit the image size for which vLLM reserves memory to the largest image of the run.
 
-    vLLM never scales an image down for that: the size is an upper bound of what the dataset makes of one. A size that
-    the recipe gives is kept, and so is that of a processor which is smaller.
+    By default vLLM reserves memory for the processor's maximum, which stays if it is smaller. The limit never scales an
+    image down, as the dataset makes no larger images. A size that the recipe sets is kept.
     """
     from transformers import AutoProcessor
 
@@ -329,29 +337,29 @@ def limit_profiled_images(config: DictConfig) -> None:
 
 
 def _check_continued(config: DictConfig, saved: Path) -> None:
-    """Refuse to continue a run under settings that would make it a different one."""
+    """Raise RecipeError if the folder has a run that cannot be continued with this config."""
     if not saved.is_file():
         return
     before = OmegaConf.load(saved)
     assert isinstance(before, DictConfig)
-    folders = {Path(one.trainer.default_local_dir) for one in (before, config)}
+    folders = {Path(each.trainer.default_local_dir) for each in (before, config)}
     if not (any(map(last_whole_step, folders)) or has_begun(saved.parent)):
         return
     if reason := why_another_run(before, config):
         raise RecipeError(
-            f"{saved.parent} holds a run with other settings:{reason}; for a run of its own, give mmupt.run_folder=..."
+            f"{saved.parent} holds a run with other settings:{reason}; for a separate run, set mmupt.run_folder=..."
         )
 
 
 @contextmanager
 def _log_to(file: Path) -> Iterator[None]:
-    """Send the output of this process and its children into `file`: all of it, or a copy where there is no console."""
+    """Send the output of this process and its children to `file`; without a console, copy it there."""
     if log_to(file):
         yield
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     saved = [os.dup(descriptor) for descriptor in (1, 2)]
-    # -i: it must survive Ctrl-C, after which output still follows.
+    # -i: tee must survive Ctrl-C, as more output follows.
     with subprocess.Popen(["tee", "-i", "-a", file], stdin=subprocess.PIPE) as tee:
         assert tee.stdin is not None
         for descriptor in (1, 2):
@@ -362,7 +370,7 @@ def _log_to(file: Path) -> Iterator[None]:
         except RecipeError:
             raise
         except BaseException:
-            # Into the log as well; the console shows the last line twice.
+            # Writes the traceback to the log as well; the console shows its last line twice.
             traceback.print_exc()
             raise
         finally:
