@@ -189,7 +189,7 @@ def test_a_training_file_that_carries_a_truth_is_refused_by_its_columns_unless_i
 def test_missing_columns_and_ids_that_are_given_twice_are_named(tmp_path: Path) -> None:
     write_by_hand(tmp_path, "test", [row("t", images=(OTHER,))])
     write_by_hand(tmp_path, "train", [row("a"), row("b"), row("a", images=(OTHER,))])
-    with pytest.raises(RecipeError, match=r"train\.parquet, row 2: the id 'a' is that of .*train\.parquet, row 0"):
+    with pytest.raises(RecipeError, match=r"train\.parquet, row 2: .*train\.parquet, row 0 has the id 'a', too"):
         check_rows(recipe(tmp_path))
     pq.write_table(pa.table({"question": ["what ?"]}), tmp_path / "train.parquet")
     with pytest.raises(RecipeError, match=r"train\.parquet has no column prompt \(found: question\)"):
@@ -200,7 +200,7 @@ def test_an_evaluation_that_could_not_be_scored_after_training_is_refused(tmp_pa
     write_by_hand(tmp_path, "train", [row("a"), row("b")])
     write_by_hand(tmp_path, "test", [row("t", images=(OTHER,))])
     files = [write_by_hand(tmp_path / name, "final", [row("x", f"<image>{name} ?", (GRAY,))]) for name in "ab"]
-    with pytest.raises(RecipeError, match="the id 'x' is that of"):
+    with pytest.raises(RecipeError, match="has the id 'x', too"):
         check_rows(recipe(tmp_path, f"mmupt.evaluation_files=[{files[0]},{files[1]}]"))
     write_by_hand(tmp_path / "a", "final", [replace(row("x"), data_source="one"), row("y"), row("z")])
     with pytest.raises(RecipeError, match=r"mmupt\.evaluation_files: .* single question of one has no standard error"):

@@ -1,10 +1,10 @@
 """Which settings may change when a run is continued.
 
-Those that change only where, how fast and in how much memory it runs, how long it goes on, and what it shows: what you
-adjust after an out-of-memory error.
+These settings affect only where, how fast and in how much memory a run trains, how long it trains, and what it reports,
+such as the settings you adjust after an out-of-memory error.
 
-Every other setting belongs to the method or to the checkpoints, also one that a user has added: with another value the
-run is another run, or cannot read its checkpoints.
+All other settings, including keys that a user has added, belong to the method or the checkpoints: with another value it
+would be a different run, or could not read its checkpoints.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,11 +17,11 @@ from mmupt.compose import as_override
 
 
 def _below(prefixes: str, names: str) -> tuple[str, ...]:
-    """Join every prefix with every name; both are separated by spaces."""
+    """Return every prefix joined with every name; both arguments are lists separated by spaces."""
     return tuple(f"{prefix}.{name}" for prefix in prefixes.split() for name in names.split())
 
 
-# A pattern covers a key and all keys below it; `*` is any text.
+# A pattern covers a key and all keys below it; `*` matches any text.
 MAY_CHANGE = (
     "*.profiler",
     "global_profiler",
@@ -87,7 +87,7 @@ MAY_CHANGE = (
     "transfer_queue",
 )
 
-# Exceptions from MAY_CHANGE: the class that veRL makes of a section, and arguments of vLLM that change what is sampled.
+# Exceptions to MAY_CHANGE: the class that veRL builds from a section, and arguments of vLLM that change its samples.
 KEPT = (
     "*._target_",
     *_below(
@@ -96,12 +96,12 @@ KEPT = (
         max_model_len mm_processor_kwargs override_generation_config quantization seed""",
     ),
 )
-# Another exception in asynchronous runs, whose checkpoints hold the transfer queue.
+# Another exception for asynchronous runs, whose checkpoints contain the transfer queue.
 QUEUE = ("transfer_queue.backend",)
 
 
 def is_covered(key: str, patterns: Iterable[str]) -> bool:
-    """Whether a dotted key, or one above it, is among the patterns."""
+    """Whether a pattern matches a dotted key or one of its parents."""
     return any(fnmatchcase(key, pattern) or fnmatchcase(key, f"{pattern}.*") for pattern in patterns)
 
 
@@ -116,9 +116,9 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def why_another_run(before: DictConfig, now: DictConfig) -> str | None:
-    """Say which settings must keep their values for a run to be continued; None if all of them do.
+    """Return the changed settings that prevent continuing a run, as text with a fix; None if there are none.
 
-    Keys that take their value from another key are not named beside it.
+    Keys that are references to another key are left out.
     """
     old, new = (flatten(OmegaConf.to_container(config, resolve=True)) for config in (before, now))
     kept = KEPT if before.trainer.v1.trainer_mode.startswith("sync") else KEPT + QUEUE
@@ -139,7 +139,7 @@ def why_another_run(before: DictConfig, now: DictConfig) -> str | None:
 
 
 def _references(config: DictConfig) -> Iterator[tuple[str, str]]:
-    """The keys of a configuration that take their values from other keys, with these references."""
+    """Yield the keys of a configuration that are references to other keys, with the references."""
     for key, value in flatten(OmegaConf.to_container(config, resolve=False)).items():
         if isinstance(value, str) and "${" in value:
             yield key, value

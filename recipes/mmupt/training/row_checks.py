@@ -1,7 +1,7 @@
 """Checks the rows of a recipe's files before anything expensive starts.
 
-Data sets written by `mmupt_data` were checked then and are not checked again; other files are checked in full. The
-length of a prompt depends on the recipe and is computed here, from image sizes without scaling any image.
+Data sets from `mmupt_data` were checked when they were written; other files are checked in full here. Prompt lengths
+depend on the recipe and are always computed here, from image sizes without scaling any image.
 """
 
 import json
@@ -37,7 +37,7 @@ from verl_ext.rewards.reward_settings import read_settings
 COLUMNS = ("id", "prompt", "images", "question_type", "choices", "provenance")
 # In `reward.custom_reward_function` of base.yaml.
 VALIDATION_REWARD = "pkg://mmupt.evaluation.validation_reward"
-# Has an answer under every extraction.
+# Every extraction finds an answer in it.
 ANSWER = "<answer>\\boxed{1}</answer> The answer is 1."
 
 
@@ -45,7 +45,7 @@ ANSWER = "<answer>\\boxed{1}</answer> The answer is 1."
 class BadRow:
     """A row that cannot be used: its index in its file, its id and its problems.
 
-    `files` are its image files, if the data set was made from a folder.
+    `files` are its image files if the data set was made from a folder.
     """
 
     row: int
@@ -55,16 +55,16 @@ class BadRow:
 
 
 def check_rows(config: DictConfig) -> None:
-    """Check all files of a recipe, and drop bad training rows or stop, as `data.bad_rows` says.
+    """Check all files of a recipe, and drop bad training rows or stop, depending on `data.bad_rows`.
 
-    Evaluation never leaves out rows: in validation and evaluation files, rows that the model cannot be asked count as
-    wrong. `data.dropped_rows`, which `verl_ext.datasets.unlabelled_dataset` reads, lists the dropped training rows and
-    the validation rows that count as wrong; both are summarized on the console.
+    Evaluation drops no rows: in validation and evaluation files, rows that the model cannot be asked count as wrong.
+    The file `data.dropped_rows`, which `verl_ext.datasets.unlabelled_dataset` reads, lists the dropped training rows
+    and the validation rows that count as wrong; the console summarizes them.
 
     Raises:
         RecipeError: a file cannot be read, or lacks prompts or needed ground truth; a training file has ground truth
             without `data.supervised`; two rows of one key share an id; validation or evaluation cannot be scored; no
-            row of a file can be used; a row is bad under `stop`; or a row to be evaluated cannot be read.
+            row of a file can be used; a row is bad and `data.bad_rows` is `stop`; or an evaluation row cannot be read.
     """
     try:
         _check_rows(config)
@@ -82,7 +82,7 @@ def _check_rows(config: DictConfig) -> None:
         _check_ids(files)
         lengths = None if config.data.filter_overlong_prompts else PromptLengths(config, training)
         for file in files:
-            bad = _look(file, lengths, training)
+            bad = _find_bad_rows(file, lengths, training)
             if len(bad) == len(read_ids(file)):
                 raise RecipeError(f"data.{key}: {file}: no row can be used; the first: {_describe(bad[0])}")
             if bad:
@@ -100,12 +100,12 @@ def _check_rows(config: DictConfig) -> None:
     _check_ids(evaluated)
     _check_scorable(evaluated, config)
     for file in evaluated:
-        if bad := _look(file, lengths=None, training=False):
+        if bad := _find_bad_rows(file, lengths=None, training=False):
             wrong.setdefault(file, bad)
     report_bad_rows(dropped, "left out", config.data.bad_rows)
     report_bad_rows(wrong, "not asked and counted as wrong", config.data.bad_rows)
     dropped |= {file: bad for file, bad in wrong.items() if file in file_list(config.data.val_files)}
-    listing = {file: [asdict(one) for one in bad] for file, bad in dropped.items()}
+    listing = {file: [asdict(row) for row in bad] for file, bad in dropped.items()}
     write_json(Path(config.data.dropped_rows), listing)
 
 
@@ -116,11 +116,13 @@ def dropped_rows(config: DictConfig) -> dict[str, list[int]]:
 
 
 def check_leakage(config: DictConfig) -> None:
-    """Refuse a recipe whose validation or evaluation files overlap with what it trains on.
+    """Refuse a recipe whose validation or evaluation files overlap with its training files.
 
-    More than `mmupt.leakage.allowed_pairs` pairs of rows are a RecipeError, which names the first pairs and the report.
-    Files trained on under `mmupt.test_time_training` are exempt; that key with labels, or without such files, is a
-    RecipeError.
+    With `mmupt.test_time_training`, evaluation files that are trained on are exempt.
+
+    Raises:
+        RecipeError: more than `mmupt.leakage.allowed_pairs` pairs of rows overlap (names the first pairs and the
+            report); or `mmupt.test_time_training` is set with labels, or with no evaluation file to train on.
     """
     if config.mmupt.test_time_training and config.data.supervised:
         raise RecipeError("mmupt.test_time_training is training without labels: set data.supervised=False")
@@ -130,12 +132,12 @@ def check_leakage(config: DictConfig) -> None:
     trained = file_list(config.data.train_files)
     evaluated = dict.fromkeys([*file_list(config.data.val_files), *file_list(config.mmupt.evaluation_files)])
     if config.mmupt.test_time_training:
-        if not (both := [file for file in trained if file in evaluated]):
+        if not (shared := [file for file in trained if file in evaluated]):
             raise RecipeError(
-                "mmupt.test_time_training trains on files that are evaluated on, and data.train_files has none of "
-                "them: set it to mmupt.evaluation_files, or mmupt.test_time_training=False"
+                "mmupt.test_time_training trains on evaluation files, but data.train_files has none of them: set it "
+                "to mmupt.evaluation_files, or mmupt.test_time_training=False"
             )
-        tell(f"Test-time training on {', '.join(both)}, without labels")
+        tell(f"Test-time training on {', '.join(shared)}, without labels")
         evaluated = {file: None for file in evaluated if file not in trained}
         if not evaluated:
             return
@@ -145,26 +147,27 @@ def check_leakage(config: DictConfig) -> None:
         check_overlap(train, held_out, settings.images, settings.allowed_pairs, folder)
     except ValueError as error:
         raise RecipeError(
-            f"{error}. Train on other rows, or accept it: mmupt.leakage.allowed_pairs=N (null: do not look)"
+            f"{error}. Train on other rows, or accept it: mmupt.leakage.allowed_pairs=N (null: do not check)"
         ) from error
 
 
-def report_bad_rows(found: Mapping[str, Sequence[BadRow]], outcome: str, policy: str) -> None:
-    """Tell how many rows of each file have this outcome, with the first of each kind; RecipeError under `stop`."""
-    for file, bad in found.items():
-        kinds = {problem.kind for one in bad for problem in one.problems}
-        firsts = [next(one for one in bad if kind in {p.kind for p in one.problems}) for kind in sorted(kinds)]
+def report_bad_rows(rows_by_file: Mapping[str, Sequence[BadRow]], outcome: str, policy: str) -> None:
+    """Print the number of bad rows per file and the first row with each kind of problem; RecipeError under `stop`."""
+    for file, bad in rows_by_file.items():
+        kinds = {problem.kind for row in bad for problem in row.problems}
+        firsts = [next(row for row in bad if kind in {p.kind for p in row.problems}) for kind in sorted(kinds)]
         examples = "; ".join(dict.fromkeys(map(_describe, firsts)))
         if policy == "stop":
             raise RecipeError(
-                f"{file}: {pluralize(len(bad), 'row')} cannot be used: {examples}. Mend them, or accept that "
+                f"{file}: {pluralize(len(bad), 'row')} cannot be used: {examples}. Fix them, or accept that "
                 f"they are {outcome}: data.bad_rows=drop"
             )
         tell(f"{file}: {pluralize(len(bad), 'row')} {outcome}: {examples}")
 
 
 def _describe(bad: BadRow) -> str:
-    return f"{place(bad.row, bad.id, bad.files)}: " + ", ".join(f"{one.kind} ({one.detail})" for one in bad.problems)
+    problems = ", ".join(f"{problem.kind} ({problem.detail})" for problem in bad.problems)
+    return f"{place(bad.row, bad.id, bad.files)}: {problems}"
 
 
 def _check_file(file: str, unlabelled: bool) -> None:
@@ -173,12 +176,12 @@ def _check_file(file: str, unlabelled: bool) -> None:
 
 
 def _check_ids(files: Sequence[str]) -> None:
-    first: dict[str, str] = {}
+    first_places: dict[str, str] = {}
     for file in files:
-        for row, id in enumerate(read_ids(file)):
+        for row, id_ in enumerate(read_ids(file)):
             place = f"{file}, row {row}"
-            if (other := first.setdefault(id, place)) != place:
-                raise RecipeError(f"{place}: the id {id!r} is that of {other}, too; ids must be unique")
+            if (first := first_places.setdefault(id_, place)) != place:
+                raise RecipeError(f"{place}: {first} has the id {id_!r}, too; ids must be unique")
 
 
 def _check_scorable(files: Sequence[str], config: DictConfig) -> None:
@@ -190,7 +193,7 @@ def _check_scorable(files: Sequence[str], config: DictConfig) -> None:
 
 
 def _check_graded(files: Sequence[str], config: DictConfig) -> None:
-    """Grade a response to each validation question, which would otherwise fail in the first validation."""
+    """Grade a response to each validation question, so that errors show now instead of in the first validation."""
     answers = read_settings(config.reward.reward_kwargs)
     try:
         questions = questions_of({"data": files})
@@ -200,22 +203,23 @@ def _check_graded(files: Sequence[str], config: DictConfig) -> None:
         raise RecipeError(f"data.val_files: {error}") from error
 
 
-def _look(file: str, lengths: "PromptLengths | None", training: bool) -> list[BadRow]:
-    found = bad_rows(file, lengths, training)
-    if unread := [bad for bad in found if not training and any(problem.kind == "row" for problem in bad.problems)]:
+def _find_bad_rows(file: str, lengths: "PromptLengths | None", training: bool) -> list[BadRow]:
+    """Return `bad_rows`; RecipeError for an evaluation row that cannot be read."""
+    bad = bad_rows(file, lengths, training)
+    if unread := [row for row in bad if not training and any(problem.kind == "row" for problem in row.problems)]:
         raise RecipeError(
-            f"{file}: {pluralize(len(unread), 'row')} cannot be read, and an evaluation leaves none out; the first: "
+            f"{file}: {pluralize(len(unread), 'row')} cannot be read, but an evaluation needs every row; the first: "
             f"{_describe(unread[0])}"
         )
-    return found
+    return bad
 
 
 def bad_rows(file: str, lengths: "PromptLengths | None", training: bool) -> list[BadRow]:
     """The rows of a file that cannot be used, in order.
 
     Args:
-        file: a parquet file of any origin; prompts may have several messages.
-        lengths: computes the lengths of prompts; None leaves that to veRL.
+        file: a parquet file from any source; prompts may have several messages.
+        lengths: checks the lengths of prompts; None leaves that to veRL.
         training: whether the rows are trained on. Otherwise a row is bad only if the model cannot be asked.
 
     Raises:
@@ -223,23 +227,23 @@ def bad_rows(file: str, lengths: "PromptLengths | None", training: bool) -> list
     """
     path = Path(file)
     manifest = read_manifest(path.parent)
-    # Other versions were checked by other rules.
+    # Files of other versions were checked with other rules.
     checked = manifest is not None and manifest.get("schema") == SCHEMA_VERSION and is_unchanged(path, manifest)
     # A checked evaluation file keeps rows with problems, which the manifest lists.
     kept = {
         row["id"]: [Problem(**problem) for problem in row["problems"]]
         for row in ((manifest or {}).get("kept", []) if checked else [])
     }
-    found = []
+    bad = []
     duplicates = Duplicates()
-    # Of rows that were checked when written, only image headers are read.
-    look = (lambda row: []) if checked else _problems
+    # Images of checked rows are not decoded again.
+    check = (lambda row: []) if checked else _problems
     start = 0
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         for batch in in_batches(read_rows(file, COLUMNS)):
-            for index, (row, problems) in enumerate(zip(batch, threads.map(look, batch), strict=True), start):
+            for index, (row, problems) in enumerate(zip(batch, threads.map(check, batch), strict=True), start):
                 if isinstance(row, MalformedRow):
-                    found.append(BadRow(index, row.id, (Problem("row", row.problem),)))
+                    bad.append(BadRow(index, row.id, (Problem("row", row.problem),)))
                     continue
                 problems = [*problems, *kept.get(row["id"], ())]
                 if training:
@@ -254,9 +258,9 @@ def bad_rows(file: str, lengths: "PromptLengths | None", training: bool) -> list
                     problems += lengths.check(row)
                 if problems:
                     files = (row["provenance"] or {}).get("files") or ()
-                    found.append(BadRow(index, row["id"], tuple(problems), tuple(files)))
+                    bad.append(BadRow(index, row["id"], tuple(problems), tuple(files)))
             start += len(batch)
-    return found
+    return bad
 
 
 def _problems(row: Mapping[str, Any] | MalformedRow) -> list[Problem]:
@@ -270,19 +274,19 @@ def _as_row(row: Mapping[str, Any]) -> Row:
     return Row(row["id"], "", question, images, row["question_type"], None, choices)
 
 
-# Image processors of transformers whose tokens `verl_ext.datasets.pixel_limits` can count: of Qwen2-VL to Qwen3.5, and
-# of GLM-4V. The names of their slower variants begin with these.
+# Image processors of transformers whose tokens `verl_ext.datasets.pixel_limits` can count: Qwen2-VL to Qwen3.5, and
+# GLM-4V. Variants have the same beginning, such as Qwen2VLImageProcessorPil.
 COUNTED = ("Qwen2VLImageProcessor", "Glm4vImageProcessor")
 
 
 class PromptLengths:
-    """Counts the tokens of prompts as veRL's dataset and the model's processor make them.
+    """Counts the tokens that veRL's dataset and the model's processor make of each prompt.
 
-    RecipeError for a model with another kind of image processor, whose tokens cannot be counted here.
+    Raises RecipeError for a model whose image processor is not one of `COUNTED`.
     """
 
     def __init__(self, config: DictConfig, training: bool) -> None:
-        # Checked rows with control text, and the text.
+        # Messages about checked rows with control text.
         self.escaped: list[str] = []
         self._training = training
         self._limit = config.data.max_prompt_length
@@ -295,15 +299,15 @@ class PromptLengths:
         images = self._processor.image_processor
         if images is not None and not type(images).__name__.startswith(COUNTED):
             raise RecipeError(
-                f"{model.path}: the prompts of a model with {type(images).__name__} cannot be measured beforehand: set "
-                "data.filter_overlong_prompts=True, and veRL does it"
+                f"{model.path}: prompt lengths cannot be checked for a model with {type(images).__name__}: set "
+                "data.filter_overlong_prompts=True, so that veRL checks them"
             )
 
     def check(self, row: dict[str, Any]) -> list[Problem]:
-        """Check whether a row's prompt is too long, and its images.
+        """Check the length of a row's prompt, and its images.
 
-        Images are a problem for a model without a vision tower. In training, so are images that the scaling accepts
-        only with margins, and images with a side shorter than a visual token, which would be enlarged and show little.
+        Any image is a problem for a model without a vision tower. In training, images that scaling accepts only with
+        margins are a problem, and so are images with a side shorter than a visual token, as they show little.
         """
         text = "\n".join(message["content"] for message in row["prompt"])
         if found := control_texts(text, control_tokens(self._processor.tokenizer)):
