@@ -1,6 +1,6 @@
-"""What the console shows of a run: its head, and the phases of its start, which Ray's list of actors tells.
+"""Shows a run on the console: its head, the phases of its start, and its steps.
 
-Steps come from veRL's FileLogger, which `follow_steps` adds to the loggers of the run.
+Phases are read from Ray's list of actors, steps from veRL's FileLogger, which `follow_steps` adds to the loggers.
 """
 
 import os
@@ -18,7 +18,7 @@ from verl_ext.files import file_list
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
-# Parts of the names of veRL's actors, in the order in which it creates them, and the phase that begins with each.
+# Part of the name of a veRL actor -> the phase that begins with this actor, in the order of creation.
 PHASES_OF_ACTORS = {
     "TransferQueueController": "start the trainer",
     # verl/single_controller/ray/base.py
@@ -26,13 +26,13 @@ PHASES_OF_ACTORS = {
     # verl/workers/rollout/vllm_rollout/vllm_async_server.py
     "vllm_server": "start the engine",
 }
-# The last of them (verl/experimental/agent_loop/agent_loop.py).
+# The last actor that veRL creates (verl/experimental/agent_loop/agent_loop.py).
 AGENT_LOOP = "agent_loop_worker"
 SECONDS_TO_END = 5.0
 
 
 def head_of(config: DictConfig, overrides: Sequence[str]) -> Head:
-    """What a run is, for the first lines on the screen; its data exist."""
+    """The first lines on the console: recipe, model, method and data of a run. The data sets must be prepared."""
     folder = shown_path(Path(config.mmupt.run_folder))
     method = config.mmupt.baseline.method
     rollout, data = config.actor_rollout_ref.rollout, config.data
@@ -60,20 +60,24 @@ def head_of(config: DictConfig, overrides: Sequence[str]) -> Head:
 
 
 def _rows(files: str | list[str] | None) -> int:
-    # A file that cannot be read is refused by the checks that follow.
+    # The row checks that follow refuse unreadable files.
     return sum(row_counts(file_list(files)) or ())
 
 
 def follow_steps(config: DictConfig, total: int | None) -> None:
-    """Have veRL log the steps of a run, whose variables are set, to a file as well, and the console show them."""
+    """Make veRL also log steps to a file, and show these steps on the console.
+
+    The run's environment variables must be set. An existing file is renamed if `trainer.logger` lists `file`, and
+    removed otherwise.
+    """
     loggers = file_list(config.trainer.logger)
-    is_wanted = "file" in loggers
-    config.trainer.logger = loggers if is_wanted else [*loggers, "file"]
-    follow(_metrics_file(config, os.environ), total, keep=is_wanted)
+    keep = "file" in loggers
+    config.trainer.logger = loggers if keep else [*loggers, "file"]
+    follow(_metrics_file(config, os.environ), total, keep=keep)
 
 
 def _metrics_file(config: DictConfig, environ: Mapping[str, str]) -> Path:
-    """The file of veRL's FileLogger (verl/utils/tracking.py)."""
+    """The path that veRL's FileLogger writes to (verl/utils/tracking.py)."""
     if path := environ.get("VERL_FILE_LOGGER_PATH"):
         return Path(path)
     root = Path(environ["VERL_FILE_LOGGER_ROOT"]).expanduser()
@@ -82,9 +86,9 @@ def _metrics_file(config: DictConfig, environ: Mapping[str, str]) -> Path:
 
 @contextmanager
 def start_phases(validates_first: bool) -> Iterator[None]:
-    """Emit the phases of a training's start while the block starts it by Ray, until it generates its first responses.
+    """Emit the phases of a training's start while the block runs, up to the first generation of responses.
 
-    Ray must stay connected until the block ends.
+    The block must stay connected to Ray until it ends.
     """
     ended = threading.Event()
     emit(Phase("start Ray"))
@@ -95,7 +99,7 @@ def start_phases(validates_first: bool) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        # A call of a cluster that is gone may hang.
+        # A call to a lost cluster may hang.
         watcher.join(SECONDS_TO_END)
 
 
@@ -110,9 +114,9 @@ def _watch_start(ended: threading.Event, left: dict[str, str]) -> None:
 
 
 def take_last_begun(actors: Collection[str], left: dict[str, str]) -> str | None:
-    """Return the last phase that has begun, None for no new one; it and those before it are removed from `left`.
+    """Return the latest phase that has begun, None if no new phase has; remove it and earlier phases from `left`.
 
-    `left` has the phases by a part of the name of the actor that each begins with, in their order.
+    `left` maps part of an actor's name to the phase that begins with this actor, in order.
     """
     phase = None
     parts = list(left)

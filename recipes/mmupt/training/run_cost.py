@@ -17,7 +17,7 @@ from mmupt.training.metric_series import read_series
 from verl_ext.files import file_list, json_line
 from verl_ext.metric_names import RESPONSE_LENGTH
 
-# In a run folder: one line per stage that finished or failed.
+# File in the run folder, with one line per finished or failed training.
 HOURS = "hours.jsonl"
 
 
@@ -25,8 +25,11 @@ HOURS = "hours.jsonl"
 class Cost:
     """The cost of training the policy of a run, without evaluation.
 
-    labels: ground truths that training read. tokens: generated for training. hours: of `device`, a GPU or CPU core,
-        busy or idle; the time before a kill -9 is missing.
+    Attributes:
+        labels: number of ground truths read in training.
+        tokens: number of tokens generated for training.
+        hours: hours of a `device`, busy or idle. Time before a kill -9 is missing.
+        device: "GPU" or "core" (CPU core).
     """
 
     labels: int
@@ -36,7 +39,7 @@ class Cost:
 
 
 def devices(config: DictConfig) -> int:
-    """The number of GPUs of a run, or of CPU cores."""
+    """The number of GPUs of a run, or of CPU cores for a run on CPUs."""
     if config.trainer.device == "cpu":
         return len(os.sched_getaffinity(0))
     training = int(config.trainer.nnodes * config.trainer.n_gpus_per_node)
@@ -45,7 +48,7 @@ def devices(config: DictConfig) -> int:
 
 @contextmanager
 def hours_of(config: DictConfig) -> Iterator[None]:
-    """Add the time in this block to the device hours of the run."""
+    """Add the duration of the block to the device hours of the run, even if the block fails."""
     start = time.monotonic()
     try:
         yield
@@ -56,7 +59,7 @@ def hours_of(config: DictConfig) -> Iterator[None]:
 
 
 def read_cost(run_folder: Path) -> Cost:
-    """The cost of a run so far, from its `config.yaml`, its metrics and the hours on file."""
+    """The cost of a run so far, from its config, metrics and device hours."""
     config = OmegaConf.load(run_folder / "config.yaml")
     assert isinstance(config, DictConfig)
     file = run_folder / HOURS
@@ -75,7 +78,7 @@ def read_cost(run_folder: Path) -> Cost:
 
 
 def _of_steps(config: DictConfig, run_folder: Path) -> tuple[int, int]:
-    """The number of training questions, and of tokens generated for them."""
+    """The number of questions trained on, and the number of tokens generated for them."""
     lengths = read_series(run_folder / "tensorboard").get(RESPONSE_LENGTH, {})
     per_prompt = config.reward.reward_kwargs.vote.vote_n or config.actor_rollout_ref.rollout.n
     prompts = len(lengths) * config.data.train_batch_size

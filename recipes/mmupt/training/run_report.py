@@ -1,9 +1,10 @@
 """Reports on a run: scores before and after training on the same questions, and curves over its steps.
 
-Reads `evaluation/before.jsonl` and `evaluation/after.jsonl` of the run folder, the ground truth beside their data, the
-event files under `tensorboard`, the votes on file under `votes`, and `collapse.json` if the run was stopped. Responses
-are judged by the rule of their benchmark with the run's settings for answers, as in validation; maj@k votes with the
-default options. Writes `report.md`, `report.json` and `report.png` there. Generates and trains nothing.
+Reads `evaluation/before.jsonl` and `evaluation/after.jsonl` of the run folder, the ground truth of their data, the
+event files under `tensorboard`, the saved votes under `votes`, and `collapse.json` if the run was stopped. Responses
+are judged by the rule of their benchmark with the run's settings for answers, as in validation; maj@k uses the default
+options of the vote. Writes `report.md`, `report.json` and `report.png` into the run folder. Generates and trains
+nothing.
 """
 
 import re
@@ -40,7 +41,7 @@ from verl_ext.scores import Score
 
 
 class ScoreUnit(NamedTuple):
-    """How a score is printed: times `factor`, with this many decimals."""
+    """How a score is printed: multiplied by `factor`, rounded to `decimals`, followed by `name`."""
 
     name: str
     factor: int
@@ -53,10 +54,13 @@ UNITS = {ENTROPY: ScoreUnit("nats", 1, 2), LENGTH: ScoreUnit("tokens", 1, 1)}
 
 
 class Curves(NamedTuple):
-    r"""One panel of the plot: the metrics whose full name matches `metrics`, and the score marked beside them.
+    r"""One panel of the plot.
 
-    `percent`: whether the values are fractions shown in percent. `line` labels a line; `\1` in it is the first group of
-    the match.
+    Attributes:
+        metrics: pattern for the full names of the plotted metrics.
+        percent: whether the values are fractions, to be shown in percent.
+        line: label of a line; `\1` is the first group of the match with `metrics`.
+        score: name of a score whose values before and after training are also marked.
     """
 
     title: str
@@ -85,7 +89,7 @@ MAY_DIFFER = {"model", "weights", "forbidden_openings"}
 
 @dataclass(frozen=True)
 class Change:
-    """One score before and after training, over the same questions in the same order."""
+    """A score before and after training, on the same questions in the same order."""
 
     before: Score
     after: Score
@@ -97,7 +101,7 @@ class Change:
 
 
 class StoredChange(NamedTuple):
-    """A `Change` as `report.json` has it, without the value of each question."""
+    """A `Change` as stored in `report.json`, without the score of each question."""
 
     before: StoredScore
     after: StoredScore
@@ -105,18 +109,18 @@ class StoredChange(NamedTuple):
 
 
 def write_report(run_folder: Path, note: str | None = None) -> str:
-    """Write the report of a run into its folder and return its table; without event files the plot says so.
+    """Write the report of a run into its folder and return its table of scores.
 
     `note` is a caveat printed below the table, by default `mmupt.report_note` of the run.
 
     Raises:
-        FileNotFoundError: a file of responses is missing; the message has the command that makes it.
-        ValueError: the two files do not answer the same questions in the same way, a line or response is missing or
-            cannot be used, or a question has no ground truth.
+        FileNotFoundError: a file of responses is missing; the message has the command that generates it.
+        ValueError: the two files differ in questions or sampling, a line cannot be used, a response is missing, or a
+            question has no ground truth.
     """
     before, after = judge_evaluations(run_folder)
     changes, parameters = changes_between(before, after), before.parameters
-    # Of the data; lines that are left out have been refused.
+    # About the data; `changes_between` has refused bad lines.
     for warning in before.warnings():
         tell(warning)
     series = read_series(run_folder / "tensorboard")
@@ -133,7 +137,7 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
         f"# {run_folder.resolve().name}",
         f"{changes[GREEDY].before.questions} questions of {', '.join(parameters['data'])}, each answered greedily and "
         f"{times} by sampling at temperature {parameters['temperature']:g}, before and after "
-        "training. ± is one standard error over questions; the difference is taken question by question.",
+        "training. ± is one standard error over questions; differences are paired by question.",
         table,
         *([render_beyond(*beyond)] if (beyond := beyond_majority(changes)) else []),
         *([f"**{stop['message']}**"] if stop else []),
@@ -163,7 +167,7 @@ def write_report(run_folder: Path, note: str | None = None) -> str:
 
 
 def read_config(run_folder: Path) -> Any:
-    """The config of a run; empty without one. ValueError if it is not YAML."""
+    """The saved config of a run, empty if there is none; ValueError if it is not YAML."""
     file = run_folder / "config.yaml"
     try:
         return OmegaConf.load(file) if file.is_file() else OmegaConf.create()
@@ -172,69 +176,69 @@ def read_config(run_folder: Path) -> Any:
 
 
 def comparison_of(config: Any) -> Comparison:
-    """How the vote of a run compares answers."""
+    """The comparison of answers in the vote of a run."""
     return read_settings(OmegaConf.select(config, "reward.reward_kwargs")).comparison
 
 
 def read_changes(run_folder: Path) -> dict[str, Change]:
-    """The scores of a run before and after training by name; raises what `write_report` does."""
+    """The scores of a run before and after training, by name; raises the errors of `write_report`."""
     return changes_between(*judge_evaluations(run_folder))
 
 
 def judge_evaluations(run_folder: Path) -> tuple[JudgedFile, JudgedFile]:
-    """Judge the evaluations of a run before and after training; raises what `write_report` does."""
+    """Judge the evaluations of a run before and after training; raises the errors of `write_report`."""
     before, after = (run_folder / "evaluation" / f"{name}.jsonl" for name in ("before", "after"))
     _check_parameters(before, after)
     return judge_file(before), judge_file(after)
 
 
 def changes_between(before: JudgedFile, after: JudgedFile) -> dict[str, Change]:
-    """The scores of two evaluations by name; ValueError for an incomplete evaluation."""
+    """The scores of two evaluations by name; ValueError if one of them is incomplete."""
     scores_before, scores_after = overall_scores(before), overall_scores(after)
     return {name: Change(scores_before[name], scores_after[name]) for name in scores_before}
 
 
 def overall_scores(judged: JudgedFile) -> dict[str, Score]:
-    """Scores over all questions of an evaluation, each question by the leading rule of its benchmark.
+    """Scores over all questions of an evaluation, by name; each question is scored by the leading rule of its benchmark.
 
-    With several benchmarks, the greedy accuracy of each follows.
+    With several benchmarks, the greedy accuracy of each one is appended.
 
     Raises:
-        ValueError: a line that cannot be used, or a question without exactly one greedy response or with another number
-            of samples than the others.
+        ValueError: a line cannot be used, or a question has not exactly one greedy response, or fewer samples than
+            others.
     """
-    _check_whole(judged)
+    _check_complete(judged)
     benchmarks = score_verdicts(judged)
     by_name: dict[str, list[Score]] = defaultdict(list)
     for scores in benchmarks:
         for name, score in scores.headline().items():
             by_name[name].append(score)
-    # Questions are ordered by benchmark, then by id, whatever the order of the responses.
+    # Questions are ordered by benchmark, then by id, regardless of the order of responses.
     overall = {
-        name: Score(tuple(chain.from_iterable(score.per_question for score in each))) for name, each in by_name.items()
+        name: Score(tuple(chain.from_iterable(part.per_question for part in parts))) for name, parts in by_name.items()
     }
     if len(benchmarks) > 1:
         overall |= {f"{GREEDY}, {scores.benchmark}": scores.headline()[GREEDY] for scores in benchmarks}
     return overall
 
 
-def _check_whole(judged: JudgedFile) -> None:
+def _check_complete(judged: JudgedFile) -> None:
     if judged.bad_lines:
         line, why = judged.bad_lines[0]
         raise ValueError(f"{judged.file}, line {line}, cannot be scored: {why}")
-    numbers = Counter((verdict.response.id, verdict.response.mode) for verdict in judged.verdicts)
-    samples = max((count for (_, mode), count in numbers.items() if mode == "sample"), default=0)
-    wanted_numbers: dict[Mode, int] = {"greedy": 1, "sample": samples}
+    counts = Counter((verdict.response.id, verdict.response.mode) for verdict in judged.verdicts)
+    samples = max((count for (_, mode), count in counts.items() if mode == "sample"), default=0)
+    expected_counts: dict[Mode, int] = {"greedy": 1, "sample": samples}
     for id_ in dict.fromkeys(verdict.response.id for verdict in judged.verdicts):
-        for mode, wanted in wanted_numbers.items():
-            if numbers[id_, mode] != wanted:
+        for mode, expected in expected_counts.items():
+            if counts[id_, mode] != expected:
                 raise ValueError(
-                    f"{judged.file}: question {id_} has {numbers[id_, mode]} {mode} responses instead of {wanted}"
+                    f"{judged.file}: question {id_} has {counts[id_, mode]} {mode} responses instead of {expected}"
                 )
 
 
 def stored_changes(report: Mapping[str, Any]) -> dict[str, StoredChange]:
-    """The scores of a `report.json` by name, as `render_table` takes them."""
+    """The scores in the content of a `report.json`, by name, for `render_table`."""
     return {
         name: StoredChange(**{side: StoredScore(**score) for side, score in change.items()})
         for name, change in report["scores"].items()
@@ -242,7 +246,7 @@ def stored_changes(report: Mapping[str, Any]) -> dict[str, StoredChange]:
 
 
 def render_table(changes: Mapping[str, Change | StoredChange]) -> str:
-    """The scores as a Markdown table."""
+    """Return the scores as a Markdown table."""
     rows: list[tuple[str, ...]] = [("", "before", "after", "difference")]
     for name, change in changes.items():
         unit, factor, decimals = UNITS.get(name, PERCENTAGE)
@@ -252,32 +256,32 @@ def render_table(changes: Mapping[str, Change | StoredChange]) -> str:
 
 
 def majority_of(scores: Mapping[str, Score]) -> tuple[str, Score] | None:
-    """The accuracy of the majority of the samples among a model's scores, with its name; None for fewer than two."""
+    """The name (maj@k) and value of the majority's accuracy among a model's scores; None for fewer than two samples."""
     return next(((name, score) for name, score in scores.items() if name.startswith("maj@")), None)
 
 
 def beyond_majority(
     changes: Mapping[str, Change], majority: tuple[str, Score] | None = None
 ) -> tuple[str, Score] | None:
-    """Greedy accuracy after training less the base's maj@k, question by question, with the name of the latter.
+    """The name maj@k, and greedy accuracy after training minus the maj@k of the base, paired by question.
 
-    `majority` is another measurement of the base, on the same questions; None if there is none and the evaluation
-    before training has fewer than two samples.
+    `majority` is the name and value of another maj@k of the base on the same questions, by default that before
+    training. Returns None without `majority` and with fewer than two samples before training.
     """
-    found = majority or majority_of({name: change.before for name, change in changes.items()})
-    return None if found is None else (found[0], changes[GREEDY].after - found[1])
+    majority = majority or majority_of({name: change.before for name, change in changes.items()})
+    return None if majority is None else (majority[0], changes[GREEDY].after - majority[1])
 
 
 def render_beyond(majority: str, difference: Score) -> str:
-    """What `beyond_majority` gives as a sentence."""
+    """Return the result of `beyond_majority` as a sentence."""
     return (
-        f"Greedy accuracy after training less {majority} before: {plus_minus(difference, 1, signed=True)} points. A "
-        "majority of more samples may be more accurate; `mmupt table --base` compares with any number of them."
+        f"Greedy accuracy after training minus {majority} before: {plus_minus(difference, 1, signed=True)} points. A "
+        "majority of more samples may be more accurate; `mmupt table --base` compares with any number of samples."
     )
 
 
 def plot(series: Series, changes: Mapping[str, Change]) -> bytes:
-    """Draw the curves as a PNG; the scores before and after training are marked at the first and the last step."""
+    """Return a PNG of the curves, with the scores before and after training marked at steps 0 and last."""
     last_step = max((step for steps in series.values() for step in steps), default=1)
     panels = [
         Panel(
@@ -322,14 +326,14 @@ def _marks(curves: Curves, changes: Mapping[str, Change], last_step: int) -> Ite
 
 
 def _check_parameters(before: Path, after: Path) -> None:
-    found = {}
+    fixed = {}
     for file in (before, after):
         parameters = read_parameters(file)
         if parameters is None:
             raise FileNotFoundError(
-                f"{file} with its parameters is missing: make it by `mmupt eval model=MODEL "
-                f"files={{{file.stem}:DATA}} output={file.parent}`, MODEL being the policy {file.stem} training"
+                f"{file} with its parameters is missing: generate it by `mmupt eval model=MODEL "
+                f"files={{{file.stem}:DATA}} output={file.parent}`, where MODEL is the policy {file.stem} training"
             )
-        found[file] = {name: value for name, value in parameters.items() if name not in MAY_DIFFER}
-    if differing := [name for name, value in found[before].items() if found[after].get(name) != value]:
-        raise ValueError(f"{before} and {after} were not made alike: their parameters differ in {', '.join(differing)}")
+        fixed[file] = {name: value for name, value in parameters.items() if name not in MAY_DIFFER}
+    if differing := [name for name, value in fixed[before].items() if fixed[after].get(name) != value]:
+        raise ValueError(f"{before} and {after} cannot be compared: their parameters differ in {', '.join(differing)}")
