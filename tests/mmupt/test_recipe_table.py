@@ -377,7 +377,7 @@ def test_a_table_of_other_questions_is_refused_before_anything_is_trained(
 @pytest.mark.parametrize("content", ["", "[]", '{"bases": []}', '{"bases": [], "runs": [{"recipe": "vote"}]}'])
 def test_a_file_that_is_no_table_is_refused(folder: Path, content: str) -> None:
     (folder / "other.json").write_text(content)
-    with pytest.raises(SystemExit, match=r"other\.json is no table\.json of `mmupt table`"):
+    with pytest.raises(SystemExit, match=r"other\.json is not a table\.json of `mmupt table`"):
         main(["table", "--folder", str(folder), "--include", str(folder / "other.json")])
     with pytest.raises(SystemExit, match=r"error: --include: .*missing\.json is missing: name the table\.json"):
         main(["table", "--folder", str(folder), "--include", str(folder / "missing.json")])

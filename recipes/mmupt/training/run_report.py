@@ -199,7 +199,7 @@ def changes_between(before: JudgedFile, after: JudgedFile) -> dict[str, Change]:
 
 
 def overall_scores(judged: JudgedFile) -> dict[str, Score]:
-    """Scores over all questions of an evaluation, by name; each question is scored by the leading rule of its benchmark.
+    """Scores over all questions of an evaluation, by name, each scored by the leading rule of its benchmark.
 
     With several benchmarks, the greedy accuracy of each one is appended.
 

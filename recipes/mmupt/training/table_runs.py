@@ -1,7 +1,7 @@
-"""The finished runs of a table: read from their folders, and written to and read from `table.json`.
+"""Reads the finished runs of a table from their folders, and stores them in `table.json`.
 
-`table.json` has the scores of every question. It stands for the folders of its runs: other runs on the same questions
-are tested against it question by question, on any machine.
+`table.json` has the score of every question, so it replaces the folders of its runs: other runs on the same questions
+can be tested against it, paired by question, on any machine.
 """
 
 import json
@@ -22,18 +22,18 @@ from verl_ext.metric_names import LABEL_ACCURACY, MAJORITY_RATIO, REWARD_ACCURAC
 from verl_ext.scores import Score
 
 TABLE = "table.json"
-# Decimals of a score of one question, in nats or tokens: far below any standard error.
+# Decimals of the score of a question in nats or tokens: far more precise than any standard error.
 DECIMALS = 4
-# The metrics of votes in a table, by their names there.
+# Name in the table -> metric of the votes.
 VOTES = {"label accuracy": LABEL_ACCURACY, "majority ratio": MAJORITY_RATIO, "reward accuracy": REWARD_ACCURACY}
 
-# The greedy accuracy of a model by benchmark and breakdown, then by label with the number of its questions.
+# (benchmark, breakdown) -> (label, number of questions) -> greedy accuracy of a model.
 Breakdowns = dict[tuple[str, str], dict[tuple[str, int], float]]
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model's scores by name, and its greedy accuracy by the breakdowns of the benchmarks."""
+    """A model's scores by name, and its greedy accuracy by the breakdowns of each benchmark."""
 
     scores: dict[str, Score]
     breakdowns: Breakdowns
@@ -41,11 +41,13 @@ class Model:
 
 @dataclass(frozen=True)
 class TableRun:
-    """What a table shows of one run.
+    """One run of a table.
 
-    method: the paper's name of the method, None without one. evaluation: as `evaluation_of` returns it. votes: name in
-    `VOTES` -> mean in the first and in the last quarter of the steps. validation: step -> accuracy, averaged over data
-    sources.
+    Attributes:
+        method: name of the method in the paper, None if the paper does not have it.
+        evaluation: as `evaluation_of` returns it.
+        votes: name in `VOTES` -> means over the first and the last quarter of the steps.
+        validation: step -> accuracy, averaged over data sources.
     """
 
     recipe: str
@@ -60,12 +62,12 @@ class TableRun:
 
     @property
     def questions(self) -> tuple[Any, ...]:
-        """What two runs that are compared have in common."""
+        """Digests of the evaluation files, and the limit on questions: equal for runs that can be compared."""
         return sorted(self.evaluation["data"].values()), self.evaluation["limit"]
 
     @property
     def changes(self) -> dict[str, Change]:
-        """The scores before and after training by name."""
+        """The scores before and after training, by name."""
         return {name: Change(score, self.trained.scores[name]) for name, score in self.base.scores.items()}
 
 
@@ -74,12 +76,12 @@ Runs = dict[str, dict[int, TableRun]]
 
 
 def short_name(file: str) -> str:
-    """The folder and name of an evaluation file, as `figures/test.parquet`."""
+    """The folder and name of an evaluation file, such as `figures/test.parquet`."""
     return "/".join(Path(file).parts[-2:])
 
 
 def evaluation_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The files with their digests, base and temperature of an evaluation by its parameters, without whole paths."""
+    """Return the files with their digests, limit, base and temperature of an evaluation, without full paths."""
     return {
         "data": {short_name(file): digest for file, digest in parameters.get("data", {}).items()},
         "limit": parameters.get("limit"),
@@ -92,7 +94,7 @@ def read_run(folder: Path, recipe: str, seed: int) -> TableRun:
     """Read a finished run from its folder.
 
     Raises:
-        ValueError, FileNotFoundError: as `mmupt.training.run_report.write_report`.
+        ValueError, FileNotFoundError: as in `mmupt.training.run_report.write_report`.
     """
     before, after = judge_evaluations(folder)
     changes = changes_between(before, after)
@@ -116,30 +118,30 @@ def read_table(file: Path) -> Runs:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is none that `write_runs` wrote; the message names it.
+        ValueError: `write_runs` did not write this file; the message names it.
     """
     try:
         content = json.loads(file.read_bytes())
         bases = [_model(base) for base in content["bases"]]
-        found = [_run(run, bases) for run in content["runs"]]
+        runs = [_run(run, bases) for run in content["runs"]]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file} is no {TABLE} of `mmupt table`: {error!r}") from error
-    return by_recipe(found)
+        raise ValueError(f"{file} is not a {TABLE} of `mmupt table`: {error!r}") from error
+    return by_recipe(runs)
 
 
 def by_recipe(runs: Iterable[TableRun]) -> Runs:
-    """Group runs by recipe, in the order of the first run of each, and sort those by seed."""
-    found: Runs = {}
+    """Group runs by recipe, in the order of each recipe's first run, and sort each group by seed."""
+    groups: Runs = {}
     for run in runs:
-        found.setdefault(run.recipe, {})[run.seed] = run
-    return {recipe: dict(sorted(seeds.items())) for recipe, seeds in found.items()}
+        groups.setdefault(run.recipe, {})[run.seed] = run
+    return {recipe: dict(sorted(seeds.items())) for recipe, seeds in groups.items()}
 
 
 def write_runs(file: Path, runs: Runs) -> None:
-    """Write a `table.json`: one line per base and one per run, so that added seeds are added lines."""
-    each = [run for seeds in runs.values() for run in seeds.values()]
-    bases = list(dict.fromkeys(_text_of_model(run.base) for run in each))
-    lines = [_text_of_run(run, bases.index(_text_of_model(run.base))) for run in each]
+    """Write a `table.json` with one line per base and per run, so that added seeds show as added lines in a diff."""
+    all_runs = [run for seeds in runs.values() for run in seeds.values()]
+    bases = list(dict.fromkeys(_text_of_model(run.base) for run in all_runs))
+    lines = [_text_of_run(run, bases.index(_text_of_model(run.base))) for run in all_runs]
     text = "\n".join(('{"bases": [', ",\n".join(bases), '], "runs": [', ",\n".join(lines), "]}\n"))
     write_atomically(file, text)
 
@@ -163,7 +165,7 @@ def _text_of_model(model: Model) -> str:
         {"benchmark": benchmark, "name": name, "labels": [[*label, value] for label, value in labels.items()]}
         for (benchmark, name), labels in model.breakdowns.items()
     ]
-    scores = {name: [_short(value) for value in score.per_question] for name, score in model.scores.items()}
+    scores = {name: [_rounded(value) for value in score.per_question] for name, score in model.scores.items()}
     return _compact({"breakdowns": breakdowns, "scores": scores})
 
 
@@ -171,15 +173,14 @@ def _compact(content: Any) -> str:
     return json.dumps(content, separators=(",", ":"))
 
 
-def _short(value: float) -> float | int:
+def _rounded(value: float) -> float | int:
     rounded = round(float(value), DECIMALS)
     return int(rounded) if rounded.is_integer() else rounded
 
 
 def _run(content: Mapping[str, Any], bases: list[Model]) -> TableRun:
-    own = {name: content[name] for name in ("recipe", "seed", "method", "evaluation")}
     return TableRun(
-        **own,
+        **{name: content[name] for name in ("recipe", "seed", "method", "evaluation")},
         cost=Cost(**content["cost"]),
         base=bases[content["base"]],
         trained=_model(content["trained"]),
@@ -190,16 +191,18 @@ def _run(content: Mapping[str, Any], bases: list[Model]) -> TableRun:
 
 def _model(content: Mapping[str, Any]) -> Model:
     breakdowns = {
-        (one["benchmark"], one["name"]): {(label, number): value for label, number, value in one["labels"]}
-        for one in content["breakdowns"]
+        (breakdown["benchmark"], breakdown["name"]): {
+            (label, number): value for label, number, value in breakdown["labels"]
+        }
+        for breakdown in content["breakdowns"]
     }
     return Model({name: Score(tuple(values)) for name, values in content["scores"].items()}, breakdowns)
 
 
 def read_breakdowns(judged: JudgedFile) -> Breakdowns:
-    """The greedy accuracy by the breakdowns of each benchmark that a file answers."""
+    """The greedy accuracy by the breakdowns of each benchmark in a file of responses."""
     return {
-        (scores.benchmark, name): {(label, int(one["questions"])): one["value"] for label, one in labels.items()}
+        (scores.benchmark, name): {(label, int(score["questions"])): score["value"] for label, score in labels.items()}
         for scores in score_verdicts(judged)
         for name, labels in scores.breakdowns.items()
     }

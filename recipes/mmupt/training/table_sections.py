@@ -1,4 +1,4 @@
-"""The sections of the table of `mmupt table`, as Markdown, and its picture: scores, tests, costs, votes, breakdowns.
+"""Renders the sections of `mmupt table` as Markdown (scores, tests, costs, votes, breakdowns), and its plot.
 
 `table_runs.py` reads the runs, and `recipe_table.py` writes the files.
 """
@@ -16,12 +16,12 @@ from mmupt.training.table_runs import VOTES, Runs
 from verl_ext.scores import Score, average
 from verl_ext.scores.seed_variance import SeedEstimate, difference_between_runs, mean_over_runs
 
-# The scores of the runs of one recipe by their seed.
+# The scores of a recipe's runs: seed -> name -> change.
 Changes = dict[int, dict[str, Change]]
 
 
 def averages(runs: Changes) -> dict[str, Change]:
-    """Average the scores of the runs of one recipe by name, question by question."""
+    """Average the scores of a recipe over its runs, question by question."""
     return {
         name: Change(
             average([changes[name].before for changes in runs.values()]),
@@ -32,7 +32,7 @@ def averages(runs: Changes) -> dict[str, Change]:
 
 
 def render(results: Mapping[str, Changes]) -> str:
-    """The comparison as a Markdown table: one row per recipe, averaged over its seeds."""
+    """Return the scores as a Markdown table with one row per recipe, averaged over its seeds."""
     mean = {recipe: averages(runs) for recipe, runs in results.items()}
     others = list(dict.fromkeys(name for changes in mean.values() for name in changes if name != GREEDY))
     columns = [f"{name}, {UNITS.get(name, PERCENTAGE).name}" for name in others]
@@ -56,42 +56,44 @@ def render(results: Mapping[str, Changes]) -> str:
 
 
 def gain(runs: Changes, name: str) -> SeedEstimate:
-    """The gain of a recipe over the base, which is one model whatever the seeds."""
+    """The gain of a recipe over the base, which is the same model for all seeds."""
     return mean_over_runs([changes[name].difference for changes in runs.values()])
 
 
 def _before_and_after(change: Change, unit: ScoreUnit) -> str:
-    before, after = (f"{unit.factor * one.value:.{unit.decimals}f}" for one in (change.before, change.after))
+    before, after = (f"{unit.factor * score.value:.{unit.decimals}f}" for score in (change.before, change.after))
     return f"{before} → {after}"
 
 
 def render_tests(results: Mapping[str, Changes], against: str, majority: tuple[str, Score] | None) -> str:
-    """Greedy accuracy and mean@k of each recipe against the base, and against another recipe, as a Markdown table.
+    """Return a Markdown table of tests: greedy accuracy and mean@k of each recipe against the base and `against`.
 
-    The last test is of greedy accuracy against the majority of the base's samples: `majority`, a name and an accuracy,
-    or that of each run's own evaluation.
+    The last test compares greedy accuracy with the majority of the base's samples: with `majority`, a name and its
+    accuracy, or by default with the majority in each run's own evaluation.
     """
-    measured = {recipe: next(iter(runs.values())) for recipe, runs in results.items()}
-    measures = [name for name in next(iter(measured.values())) if name == GREEDY or name.startswith("mean@")]
-    others = ("the base", against)
-    head = [cell for name in measures for other in others for cell in (f"{name} against {other}, points", "p")]
-    if beyond := beyond_majority(next(iter(measured.values())), majority):
+    first_runs = {recipe: next(iter(runs.values())) for recipe, runs in results.items()}
+    measures = [name for name in next(iter(first_runs.values())) if name == GREEDY or name.startswith("mean@")]
+    references = ("the base", against)
+    head = [
+        cell for name in measures for reference in references for cell in (f"{name} against {reference}, points", "p")
+    ]
+    if beyond := beyond_majority(next(iter(first_runs.values())), majority):
         head += [f"{GREEDY} against {beyond[0]} of the base, points", "p"]
     rows: list[tuple[str, ...]] = [("recipe", *head)]
     for recipe, runs in results.items():
         cells: list[str] = []
         for name in measures:
-            found = [gain(runs, name)] if name in measured[recipe] else []
-            if found and recipe == against:
-                # A recipe does not differ from itself, whatever its seeds.
-                found.append(SeedEstimate(0.0, 0.0, 1))
-            elif found and name in measured.get(against, {}):
-                found.append(difference_between_runs(_after(runs, name), _after(results[against], name)))
-            of_measure = [cell for one in found for cell in _difference(one)]
-            cells += of_measure + [""] * (2 * len(others) - len(of_measure))
+            differences = [gain(runs, name)] if name in first_runs[recipe] else []
+            if differences and recipe == against:
+                # A recipe does not differ from itself, whatever the spread over its seeds.
+                differences.append(SeedEstimate(0.0, 0.0, 1))
+            elif differences and name in first_runs.get(against, {}):
+                differences.append(difference_between_runs(_after(runs, name), _after(results[against], name)))
+            measure_cells = [cell for difference in differences for cell in _difference_cells(difference)]
+            cells += measure_cells + [""] * (2 * len(references) - len(measure_cells))
         if beyond:
-            surplus = [one for changes in runs.values() if (one := beyond_majority(changes, majority))]
-            cells += _difference(mean_over_runs([difference for _, difference in surplus])) if surplus else ["", ""]
+            named = [result for changes in runs.values() if (result := beyond_majority(changes, majority))]
+            cells += _difference_cells(mean_over_runs([difference for _, difference in named])) if named else ["", ""]
         rows.append((recipe, *cells))
     return markdown_table(rows)
 
@@ -100,43 +102,47 @@ def _after(runs: Changes, name: str) -> list[Score]:
     return [changes[name].after for changes in runs.values()]
 
 
-def _difference(estimate: SeedEstimate) -> tuple[str, str]:
+def _difference_cells(estimate: SeedEstimate) -> tuple[str, str]:
     return plus_minus(estimate, 1, signed=True), _p(estimate)
 
 
 def _p(difference: SeedEstimate) -> str:
     value = difference.p_value
-    # An underflow, unless nothing varies.
+    # 0 is an underflow, unless nothing varies.
     return "<1e-300" if not value and difference.standard_error else f"{value:.2g}"
 
 
 def render_costs(recipes: Runs) -> str:
-    """The cost of a run of each recipe, averaged over seeds, and the paper's figures of its method, if any."""
+    """Return a Markdown table of the cost per run, averaged over seeds, and the paper's scores of the same method."""
     paper = read_paper()
     methods = {recipe: next(iter(runs.values())).method for recipe, runs in recipes.items()}
-    named = methods.values()
-    sets = list(dict.fromkeys(row.trained_on for row in paper.rows if row.trained_on and row.method in named))
-    head = ("recipe", "labels", "generated tokens", "hours", *(f"paper, average, {name}" for name in sets))
+    data_sets = list(
+        dict.fromkeys(row.trained_on for row in paper.rows if row.trained_on and row.method in methods.values())
+    )
+    head = ("recipe", "labels", "generated tokens", "hours", *(f"paper, average, {name}" for name in data_sets))
     rows: list[tuple[str, ...]] = [head]
     for recipe, runs in recipes.items():
         costs = [run.cost for run in runs.values()]
-        of_method = {row.trained_on: row.average for row in paper.rows if row.method == methods[recipe]}
+        averages_in_paper = {row.trained_on: row.average for row in paper.rows if row.method == methods[recipe]}
         rows.append(
             (
                 recipe,
                 f"{fmean(cost.labels for cost in costs):,.0f}",
                 f"{fmean(cost.tokens for cost in costs):,.0f}",
                 f"{fmean(cost.hours for cost in costs):.2f} {costs[0].device}-hours",
-                *(f"{of_method[name]:.2f}" if name in of_method else "" for name in sets),
+                *(f"{averages_in_paper[name]:.2f}" if name in averages_in_paper else "" for name in data_sets),
             )
         )
     base = paper.base
-    of_base = f"\n\nThe paper's base, {base.method}: {base.average:.2f} ({paper.source})." if sets else ""
-    return markdown_table(rows) + of_base
+    base_line = f"\n\nThe paper's base, {base.method}: {base.average:.2f} ({paper.source})." if data_sets else ""
+    return markdown_table(rows) + base_line
 
 
 def render_votes(recipes: Runs) -> str:
-    """The votes in the first and the last quarter of the steps, averaged over seeds; "" if no recipe has any."""
+    """Return a Markdown table of the votes in the first and last quarter of the steps, averaged over seeds.
+
+    Returns "" if no recipe has votes.
+    """
     rows = [
         (recipe, *(_first_and_last([run.votes[name] for run in runs.values() if name in run.votes]) for name in VOTES))
         for recipe, runs in recipes.items()
@@ -146,7 +152,7 @@ def render_votes(recipes: Runs) -> str:
         return ""
     table = markdown_table([("recipe", *(f"{name}, %" for name in VOTES)), *rows])
     return (
-        "The votes on training questions in the first → last quarter of the steps, whether or not the reward uses "
+        "Votes on training questions in the first → last quarter of the steps, whether or not the reward uses "
         f"them:\n\n{table}"
     )
 
@@ -157,17 +163,17 @@ def _first_and_last(runs: Sequence[tuple[float, float]]) -> str:
 
 
 def render_breakdowns(recipes: Runs) -> str:
-    """Greedy accuracy of the base and of each recipe, averaged over seeds: a table per benchmark and breakdown."""
+    """Return a Markdown table per benchmark and breakdown: greedy accuracy of the base and the recipes' means."""
     base = next(run.base.breakdowns for runs in recipes.values() for run in runs.values())
     tables = []
-    for (benchmark, name), of_base in base.items():
-        rows = [("recipe", *(f"{label} ({questions})" for label, questions in of_base))]
-        rows.append(("the base", *(f"{100 * value:.1f}" for value in of_base.values())))
+    for (benchmark, name), base_labels in base.items():
+        rows = [("recipe", *(f"{label} ({questions})" for label, questions in base_labels))]
+        rows.append(("the base", *(f"{100 * value:.1f}" for value in base_labels.values())))
         for recipe, runs in recipes.items():
-            each = [run.trained.breakdowns for run in runs.values()]
-            found = [breakdowns[benchmark, name] for breakdowns in each if (benchmark, name) in breakdowns]
-            if found:
-                values = (fmean(labels[label] for labels in found) for label in of_base)
+            breakdowns = [run.trained.breakdowns for run in runs.values()]
+            labels_of_runs = [each[benchmark, name] for each in breakdowns if (benchmark, name) in each]
+            if labels_of_runs:
+                values = (fmean(labels[label] for labels in labels_of_runs) for label in base_labels)
                 rows.append((recipe, *(f"{100 * value:.1f}" for value in values)))
         tables.append(
             f"Greedy accuracy by {name} of {benchmark} (number of questions), %, averaged over seeds:\n\n"
@@ -177,14 +183,13 @@ def render_breakdowns(recipes: Runs) -> str:
 
 
 def plot(results: Mapping[str, Changes], curves: Mapping[str, dict[int, float]]) -> bytes:
-    """Draw a PNG: changes of greedy accuracy and pass@k of every run with their mean, and validation accuracy of
-    every recipe over its steps.
+    """Return a PNG: changes of greedy accuracy and pass@k of every run with their means, and validation accuracy.
 
     Args:
-        curves: recipe -> step -> accuracy, averaged over seeds; empty without training.
+        curves: recipe -> step -> validation accuracy, averaged over seeds; empty without training.
     """
     first = next(iter(results))
-    # The methods of one recipe are told apart by their own names.
+    # Methods of one recipe are labelled by method only.
     names = [recipe.removeprefix(f"{first}-") for recipe in results]
     colors = palette(len(results))
     measures = [name for name in next(iter(results[first].values())) if name == GREEDY or name.startswith("pass@")]
@@ -208,9 +213,9 @@ def plot(results: Mapping[str, Changes], curves: Mapping[str, dict[int, float]])
 
 def _gains(name: str, results: Mapping[str, Changes], colors: Sequence[Any]) -> Iterator[Points]:
     for row, (color, runs) in enumerate(zip(colors, results.values(), strict=True)):
-        measured = [changes[name].difference.value for changes in runs.values() if name in changes]
-        if measured:
-            yield Points([100 * value for value in measured], [row] * len(measured), color=color)
+        gains = [changes[name].difference.value for changes in runs.values() if name in changes]
+        if gains:
+            yield Points([100 * value for value in gains], [row] * len(gains), color=color)
             mean = gain(runs, name)
             error = [100 * mean.standard_error]
             yield Points([100 * mean.value], [row], color=color, marker="D", size=6, x_errors=error)

@@ -1,8 +1,8 @@
-"""Diagnoses the votes of a run: whether pseudo-labels settle, and on right or wrong answers. Pure.
+"""Diagnoses the votes of a run: whether pseudo-labels settle, and on right or wrong answers.
 
-Reads the votes on file (`verl_ext.votes.vote_files`), which hold the same questions in every epoch.
+Reads the saved votes (`verl_ext.votes.vote_files`), which cover the same questions in every epoch.
 
-Sources: the flip rate is that of TTRL-Guard (arXiv 2605.19444), the Model Collapse Step that of He et al. 2026
+Sources: the flip rate is defined in TTRL-Guard (arXiv 2605.19444), the Model Collapse Step in He et al. 2026
 (arXiv 2603.08660).
 """
 
@@ -20,19 +20,22 @@ from verl_ext.votes.vote_files import files_of_steps, read_votes
 
 # The reward accuracy below which a policy has collapsed.
 COLLAPSED_ACCURACY = 0.01
-# Bins of the majority ratio.
+# Number of bins of the majority ratio.
 BINS = 5
 
 
 @dataclass(frozen=True)
 class Election:
-    """The vote on one question in one step, counted from 1.
+    """The vote on one question in one step.
 
-    pseudo_label: the elected answer, None if none was.
-    majority_ratio: share of the largest class of equal answers.
-    label_correct: whether the pseudo-label is right; None without either.
-    right_share: share of right answers among all responses that voted; None without a ground truth.
-    choices: options of a multiple-choice question.
+    Attributes:
+        step: training step, counted from 1.
+        id: id of the question.
+        pseudo_label: the elected answer, None if none was elected.
+        majority_ratio: share of the largest class of equal answers.
+        label_correct: whether the pseudo-label is right; None without a pseudo-label or ground truth.
+        right_share: share of right answers among all voting responses; None without a ground truth.
+        choices: options of a multiple-choice question.
     """
 
     step: int
@@ -45,7 +48,7 @@ class Election:
 
 
 def read_elections(folder: Path) -> list[Election]:
-    """The votes on file in a folder; none if there is no folder. Raises as `read_votes`."""
+    """Read the saved votes in a folder; empty if there is no folder. Raises the errors of `read_votes`."""
     columns = ["step", "id", "choices", "responses.list.element.correct", "pseudo_label", "majority_ratio"]
     columns += ["label_correct"]
     return [_election(row) for file in files_of_steps(folder).values() for row in read_votes(file, columns)]
@@ -65,7 +68,7 @@ def _election(row: Mapping[str, Any]) -> Election:
 
 
 class Rate(NamedTuple):
-    """A share: `hits` of `total`."""
+    """A rate: `hits` out of `total`."""
 
     hits: int
     total: int
@@ -76,7 +79,7 @@ class Rate(NamedTuple):
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """Groups that elected an answer with a majority ratio from `low` up to `high`, and the share of right labels."""
+    """Votes with a majority ratio from `low` up to `high`: their mean ratio, and the rate of right pseudo-labels."""
 
     low: float
     high: float
@@ -90,12 +93,12 @@ class Diagnostics:
 
     Attributes:
         elections: number of votes.
-        flips: of successive votes on one question that both elected an answer, those whose second elected another.
-        flips_from_right: the same, if the first label was right.
-        flips_from_wrong: the same, if the first label was wrong.
-        lost_minorities: of the questions whose first vote had right answers but did not elect one, those without a
-            right answer in their last vote.
-        calibration: label accuracy by majority ratio; empty bins are left out.
+        flips: rate of different answers among successive votes on a question that both elected an answer.
+        flips_from_right: the same, after a right pseudo-label.
+        flips_from_wrong: the same, after a wrong pseudo-label.
+        lost_minorities: of the questions whose first vote had right answers but elected a wrong answer or none, the
+            rate of questions without right answers in the last vote.
+        calibration: label accuracy by majority ratio, without empty bins.
     """
 
     elections: int
@@ -107,7 +110,7 @@ class Diagnostics:
 
 
 def diagnose(elections: Iterable[Election], comparison: Comparison = Comparison()) -> Diagnostics:
-    """Compare the successive votes on each question, in the order of steps."""
+    """Compute the statistics of votes, comparing successive votes on each question in the order of steps."""
     ordered = sorted(elections, key=lambda election: election.step)
     by_question: dict[str, list[Election]] = defaultdict(list)
     for election in ordered:
@@ -133,12 +136,16 @@ def diagnose(elections: Iterable[Election], comparison: Comparison = Comparison(
 
 
 def model_collapse_step(reward_accuracy: Mapping[int, float]) -> int | None:
-    """The first step whose reward accuracy is below 1 %; None if there is none."""
+    """The first step with a reward accuracy below 1 %, None if there is no such step.
+
+    Args:
+        reward_accuracy: step -> reward accuracy.
+    """
     return min((step for step, accuracy in reward_accuracy.items() if accuracy < COLLAPSED_ACCURACY), default=None)
 
 
 def render(diagnostics: Diagnostics, reward_accuracy: Mapping[int, float]) -> str:
-    """The statistics in Markdown: a table of rates, and one of label accuracy by majority ratio if it is known."""
+    """Return the statistics as Markdown: a table of rates, and a table of label accuracy by majority ratio if known."""
     step = model_collapse_step(reward_accuracy)
     collapse = "none" if step is None else f"step {step}"
     rows: list[tuple[str, ...]] = [
@@ -155,24 +162,24 @@ def render(diagnostics: Diagnostics, reward_accuracy: Mapping[int, float]) -> st
     tables = [markdown_table(rows)]
     if diagnostics.calibration:
         bins = [
-            (f"{one.low:.1f} to {one.high:.1f}", f"{one.majority_ratio:.2f}", str(one.right))
-            for one in diagnostics.calibration
+            (f"{bin_.low:.1f} to {bin_.high:.1f}", f"{bin_.majority_ratio:.2f}", str(bin_.right))
+            for bin_ in diagnostics.calibration
         ]
         tables.append(markdown_table([("majority ratio", "mean", "right labels"), *bins]))
     return "\n\n".join(tables)
 
 
 def _calibration(elections: Sequence[Election]) -> Iterator[CalibrationBin]:
-    known = [one for one in elections if one.label_correct is not None]
+    labelled = [election for election in elections if election.label_correct is not None]
     for number in range(BINS):
         # The last bin includes 1.
-        members = [one for one in known if min(int(one.majority_ratio * BINS), BINS - 1) == number]
+        members = [election for election in labelled if min(int(election.majority_ratio * BINS), BINS - 1) == number]
         if members:
             yield CalibrationBin(
                 number / BINS,
                 (number + 1) / BINS,
-                fmean(one.majority_ratio for one in members),
-                _rate([bool(one.label_correct) for one in members]),
+                fmean(election.majority_ratio for election in members),
+                _rate([bool(election.label_correct) for election in members]),
             )
 
 
