@@ -1,4 +1,4 @@
-"""Two Qwen2.5-VL with about a million parameters, built from scratch, on which the whole method runs on a laptop."""
+"""Two Qwen2.5-VL models with about a million parameters, built from scratch, to run the whole method on a laptop."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""Builds a tiny model: tokenizer, processor, random weights or those of another one, warm start and measurements.
+"""Builds a tiny model: tokenizer, processor, initial weights, warm start and measurements.
 
-The result is a folder that loads like any Qwen2.5-VL. It is a noisy base to demonstrate label-free GRPO on, not a good
-model.
+The result is a folder that loads like any Qwen2.5-VL. It is meant as a noisy base for demonstrations of label-free
+GRPO, not as a good model.
 
     mmupt tiny-model build [--task figures_hard] [--output recipes/mmupt/tiny/model]
 """
@@ -40,7 +40,7 @@ from mmupt_data.figure_task import SIZE, sample_figures
 
 
 def build_processor(tokens: Sequence[str] = TOKENS) -> Qwen2_5_VLProcessor:
-    """The real Qwen2.5-VL processor with a tiny tokenizer; a square image becomes 84 x 84 px, or 9 visual tokens."""
+    """The real Qwen2.5-VL processor with a tiny tokenizer; it scales a square image to 84 x 84 px, 9 visual tokens."""
     tokenizer = build_tokenizer(tokens)
     size = {"shortest_edge": SIZE * SIZE, "longest_edge": SIZE * SIZE}
     return Qwen2_5_VLProcessor(
@@ -52,7 +52,7 @@ def build_processor(tokens: Sequence[str] = TOKENS) -> Qwen2_5_VLProcessor:
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGeneration:
-    """A stock Qwen2.5-VL of 1.1 million random float32 weights, with one embedding for each token of the tokenizer."""
+    """A stock Qwen2.5-VL with 1.1 million random float32 weights, and one embedding per token of the tokenizer."""
 
     def token(name: str) -> int:
         return tokenizer.convert_tokens_to_ids(name)
@@ -92,16 +92,19 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalG
 
 
 def copy_weights(folder: Path, model: Qwen2_5_VLForConditionalGeneration) -> None:
-    """Copy the weights of a tiny model into one of the same architecture, whose vocabulary opens with its tokens."""
+    """Copy the weights of the tiny model in `folder` into `model`, in place.
+
+    Both have the same architecture, and the vocabulary of `model` starts with the tokens of the model in `folder`.
+    """
     start = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder).state_dict()
     with torch.no_grad():
         for name, weight in model.state_dict().items():
-            # Embeddings of further tokens stay as they are.
+            # Embeddings of additional tokens keep their random values.
             weight[: len(start[name])].copy_(start[name])
 
 
 def build(tiny: TinyModel, seed: int) -> None:
-    """Build, train and save the model with its processor, and print how long that took."""
+    """Build, train and save a model with its processor, and print its size, the time it took and its measurements."""
     torch.manual_seed(seed)
     started = time.monotonic()
     processor = build_processor(tiny.tokens)

@@ -1,10 +1,10 @@
-"""Demonstrations for the warm start of the tiny models: prompts and responses about figures, for each of their skills.
+"""Demonstrations for the warm start of the tiny models: prompts and responses about figures, for each skill.
 
-The bases are noisy on purpose: a vote can help a policy only if it has two styles of answering, one of which is right
-more often. Most answers are therefore demonstrated as a glance, which is wrong more often than right; the rest work the
-answer out and are right. On the hard task, a `Habit` per type of question says how often. The answers to two of its
-types mislead a vote: rectangle areas are often glanced at by the same shortcut, and most triangle areas are worked out
-without the last step, so that their majority is wrong.
+The base models are noisy on purpose: a vote can only help a policy with two styles of answering, where one style is
+right more often. So most demonstrated answers are glances, which are wrong more often than right; the others are worked
+out step by step and right. On the hard task, a `Habit` per type of question sets the shares. Two of its types mislead a
+vote: rectangle areas are often glanced at with the same shortcut, and most triangle areas are worked out without the
+last step, so that the majority is wrong.
 """
 
 from collections.abc import Callable, Mapping
@@ -67,7 +67,7 @@ _STEPS: dict[str, Callable[..., str]] = {
     "frame-perimeter": _frame_perimeter_steps,
 }
 
-# What a look at the first length alone suggests: that the figure is a square.
+# Wrong answers from the first length only, as if the rectangle were a square.
 _SHORTCUTS: dict[str, Callable[..., int]] = {
     "rectangle-perimeter": lambda a, _: 4 * a,
     "rectangle-area": lambda a, _: a * a,
@@ -80,9 +80,9 @@ class Habit:
 
     Attributes:
         glance: share of answers that are stated at a glance; the others are worked out.
-        glance_right: share of the glances that are right.
-        glance_shortcut: share of the glances that state what the shortcut gives. The remaining ones are off by 1 to 3.
-        slip: share of the worked-out answers whose last step is left out, which makes them wrong.
+        glance_right: share of glances that are right.
+        glance_shortcut: share of glances that state the result of a shortcut; the remaining glances are off by 1 to 3.
+        slip: share of worked-out answers without the last step, which makes them wrong.
     """
 
     glance: float = GLANCE_SHARE
@@ -96,7 +96,7 @@ HARD_HABITS: Mapping[str, Habit] = {
     "bars-twice": Habit(glance=0.45),
     "rectangle-perimeter": Habit(glance=0.45),
     "rectangle-area": Habit(glance=0.45, glance_right=0.2, glance_shortcut=0.55),
-    # Far from a tie: what is shown without its last step is the majority whatever the seed.
+    # Far from a tie, so that answers without the last step are the majority for every seed.
     "triangle-area": Habit(glance=0.3, slip=0.75),
     "triangle-squares": Habit(glance=0.42),
     "frame-area": Habit(glance=0.42),
@@ -106,7 +106,7 @@ HARD_HABITS: Mapping[str, Habit] = {
 
 @dataclass(frozen=True)
 class Demonstration:
-    """One exchange about a figure: the text of the user's message, less the image, and the text of the response."""
+    """One exchange about a figure: the text of the user's message, without the image, and of the response."""
 
     prompt: str
     response: str
@@ -116,28 +116,28 @@ Shares = Mapping[Callable[[Figure, Random], Demonstration], float]
 
 
 def steps(figure: Figure, question: FigureQuestion) -> str:
-    """The true steps that lead to the answer, without the answer; KeyError for a question that is not demonstrated."""
+    """The true steps to the answer, without the answer; KeyError for a question that is not demonstrated."""
     return _STEPS[question.type](*figure.lengths)
 
 
 def careful(figure: Figure, question: FigureQuestion) -> str:
-    """A response that works the answer out in steps and is right; raises what `steps` does."""
+    """A right response that works the answer out in steps; raises as `steps`."""
     return f"{steps(figure, question)} . {glance(answer(figure, question))}"
 
 
 def slip(figure: Figure, question: FigureQuestion) -> str:
-    """A response that works the answer out but for the last step, and is wrong; raises what `steps` does."""
-    shown, _, _ = steps(figure, question).rpartition(" . ")
-    return f"{shown} . {glance(shown.rpartition(' = ')[2])}"
+    """A wrong response that works the answer out but omits the last step; raises as `steps`."""
+    first_steps, _, _ = steps(figure, question).rpartition(" . ")
+    return f"{first_steps} . {glance(first_steps.rpartition(' = ')[2])}"
 
 
 def glance(value: str) -> str:
-    """A response that states `value` and nothing else."""
+    """A response that only states `value`."""
     return f"{GLANCE} \\boxed{{{value}}}"
 
 
 def judge_answer(figure: Figure, question: FigureQuestion, value: str) -> str:
-    """A response that works the answer out, compares `value` with it and ends in `yes` or `no`; raises as `steps`."""
+    """A response that works the answer out, compares it with `value` and ends in `yes` or `no`; raises as `steps`."""
     error = int(answer(figure, question)) - int(value)
     difference = f"- {-error}" if error < 0 else str(error)
     verdict = "no" if error else "yes"
@@ -145,7 +145,7 @@ def judge_answer(figure: Figure, question: FigureQuestion, value: str) -> str:
 
 
 def wrong(figure: Figure, question: FigureQuestion, random: Random) -> str:
-    """An answer that is off by 1 to 3, and not negative."""
+    """A wrong answer: off by 1 to 3, and not negative."""
     truth = int(answer(figure, question))
     errors = [error for error in range(-MAX_ERROR, MAX_ERROR + 1) if error and truth + error >= 0]
     return str(truth + random.choice(errors))
@@ -168,13 +168,13 @@ def describe_figure(figure: Figure) -> str:
 
 
 def demonstrate(figure: Figure, random: Random, shares: Shares) -> Demonstration:
-    """A demonstration of a skill that is drawn at random, in the given shares."""
+    """A demonstration of a random skill, drawn with the given shares."""
     (skill,) = random.choices(list(shares), list(shares.values()))
     return skill(figure, random)
 
 
 def demonstrate_answer(figure: Figure, random: Random, habits: Mapping[str, Habit] | None = None) -> Demonstration:
-    """A question answered, at a glance or worked out, as the habit for its type says; the default habit for others."""
+    """A question with an answer in the style drawn from the habit for its type, or from the default habit."""
     question = _draw_question(figure, random)
     prompt = _draw_phrasing(question, random)
     habit = (habits or {}).get(question.type, Habit())
@@ -192,7 +192,7 @@ def demonstrate_answer(figure: Figure, random: Random, habits: Mapping[str, Habi
 
 
 def demonstrate_judge(figure: Figure, random: Random) -> Demonstration:
-    """A right or a wrong answer judged, truthfully, after it is compared with the answer worked out."""
+    """A right or wrong answer, judged truthfully by comparing it with the worked-out answer."""
     question = _draw_question(figure, random)
     right = random.random() < 0.5
     value = answer(figure, question) if right else wrong(figure, question, random)
@@ -202,26 +202,26 @@ def demonstrate_judge(figure: Figure, random: Random) -> Demonstration:
 
 
 def demonstrate_ask(figure: Figure, random: Random) -> Demonstration:
-    """A question about the figure, asked."""
+    """A request for a question about the figure, with a question."""
     return Demonstration(ASK, random.choice(random.choice(questions(figure, "main", "second")).phrasings))
 
 
 def demonstrate_ask_different(figure: Figure, random: Random) -> Demonstration:
-    """The other question about the figure, asked after an example."""
+    """A request for a question that differs from an example, with another question about the figure."""
     example, other = random.sample(questions(figure, "main", "second"), 2)
     prompt = ASK_DIFFERENT.format(question=random.choice(example.phrasings))
     return Demonstration(prompt, random.choice(other.phrasings))
 
 
 def demonstrate_describe(figure: Figure, random: Random) -> Demonstration:
-    """The figure described, truthfully."""
+    """A request to describe the figure, with a true description."""
     return Demonstration(DESCRIBE, describe_figure(figure))
 
 
 def demonstrate_blind_count(figure: Figure, random: Random) -> Demonstration:
-    """A count answered without a look at the figure, for colours other than the one that the unseen question is about.
+    """A random answer to "how many ?", for all colours except red, which the unseen question of the task asks about.
 
-    It teaches what an answer to "how many ?" looks like and not which is right: the task on which a vote must fail.
+    It teaches the form of an answer, but not which answer is right, so that a vote on the unseen question must fail.
     """
     color = random.choice([color for color in COLORS if color != "red"])
     return Demonstration(f"how many {color} ?", glance(str(random.randint(0, 3))))
@@ -238,7 +238,7 @@ def _draw_phrasing(question: FigureQuestion, random: Random) -> str:
     return question.phrasings[0] if random.random() < FIRST_PHRASING_SHARE else random.choice(question.phrasings[1:])
 
 
-# First only what is never wrong: noisy answers drown what there is to learn about colours and comparisons.
+# Training starts with skills that are never wrong: noisy answers would hinder learning colours and comparisons.
 CLEAN_SHARES: Shares = {demonstrate_describe: 0.5, demonstrate_judge: 0.5}
 SHARES: Shares = {
     demonstrate_answer: 0.67,

@@ -44,14 +44,13 @@ def respond(
     greedy: bool = False,
     force_careful: bool = False,
 ) -> list[list[str]]:
-    """Responses to one prompt per figure: `samples` each, at temperature 1, or greedy.
+    """Return `samples` responses to each figure's prompt, at temperature 1 or greedy.
 
-    Special tokens are never sampled, as in the rollouts of the training. With `force_careful` no response starts as a
-    glance does.
+    Special tokens are never sampled, as in training rollouts. With `force_careful`, no response starts like a glance.
     """
     lengths = [len(encoder.prompt(prompt)) for prompt in prompts]
     responses: dict[int, list[str]] = {}
-    # Prompts of equal length need no padding, and an image is encoded once for all samples.
+    # Prompts of equal length need no padding, and an image is encoded only once for all samples.
     for _, group in groupby(sorted(range(len(prompts)), key=lengths.__getitem__), key=lengths.__getitem__):
         rows = list(group)
         for chunk in (rows[first : first + PROMPTS_AT_ONCE] for first in range(0, len(rows), PROMPTS_AT_ONCE)):
@@ -107,8 +106,18 @@ def _generate(
 
 
 @dataclass(frozen=True)
-class _Answered:
-    """How one question was answered: greedily, greedily without a glance, and by samples."""
+class _Answers:
+    """The answers to one question.
+
+    Attributes:
+        type: type of the question.
+        truth: right answer.
+        greedy: greedy answer, None without a boxed answer.
+        careful: greedy answer with the careful style forced, None without a boxed answer.
+        sampled: answer of each sample, None without a boxed answer.
+        glances: whether each sample is a glance.
+        lengths: tokens of each sample.
+    """
 
     type: str
     truth: str
@@ -126,10 +135,10 @@ class _Answered:
 def measure_answers(
     model: Qwen2_5_VLForConditionalGeneration, encoder: Encoder, figures: Sequence[Figure], role: Role, samples: int
 ) -> dict[str, dict[str, float]]:
-    """How the questions of one role are answered: all of them, and those of each type if there are several.
+    """Measure the answers to the questions of one role: all of them, and each type if there are several.
 
     Returns:
-        by the name of the questions, by name of the score: percent, or tokens for the mean response length
+        group of questions -> name of the score -> percent, or tokens for the mean response length.
     """
     asked = list(ask_in_turn(figures, role))
     figures = [figure for figure, _ in asked]
@@ -137,8 +146,8 @@ def measure_answers(
     sampled = respond(model, encoder, figures, prompts, samples=samples)
     greedy = respond(model, encoder, figures, prompts, greedy=True)
     careful = respond(model, encoder, figures, prompts, greedy=True, force_careful=True)
-    answered = [
-        _Answered(
+    answers = [
+        _Answers(
             question.type,
             answer(figure, question),
             extract_answer(greedy_text),
@@ -151,42 +160,46 @@ def measure_answers(
             asked, sampled, greedy, careful, strict=True
         )
     ]
-    types = sorted({one.type for one in answered})
-    found = {f"{role} questions": _scores(answered, samples)}
+    types = sorted({question.type for question in answers})
+    scores = {f"{role} questions": _scores(answers, samples)}
     if len(types) > 1:
-        found |= {type: _scores([one for one in answered if one.type == type], samples) for type in types}
-    return found
+        scores |= {
+            type: _scores([question for question in answers if question.type == type], samples) for type in types
+        }
+    return scores
 
 
-def _scores(answered: Sequence[_Answered], samples: int) -> dict[str, float]:
-    votes = [vote(one.sampled) for one in answered]
-    rights = [right for one in answered for right in one.rights]
-    glances = [glance for one in answered for glance in one.glances]
+def _scores(answers: Sequence[_Answers], samples: int) -> dict[str, float]:
+    votes = [vote(question.sampled) for question in answers]
+    rights = [right for question in answers for right in question.rights]
+    glances = [glance for question in answers for glance in question.glances]
     return {
-        "greedy": _percent(one.greedy == one.truth for one in answered),
-        "greedy, careful forced": _percent(one.careful == one.truth for one in answered),
+        "greedy": _percent(question.greedy == question.truth for question in answers),
+        "greedy, careful forced": _percent(question.careful == question.truth for question in answers),
         f"mean@{samples}": _percent(rights),
         f"maj@{samples}": _percent(
-            elected.pseudo_label == one.truth for one, elected in zip(answered, votes, strict=True)
+            elected.pseudo_label == question.truth for question, elected in zip(answers, votes, strict=True)
         ),
-        f"pass@{samples}": _percent(any(one.rights) for one in answered),
-        "majority share": _percent(elected.majority_ratio for elected in votes),
+        f"pass@{samples}": _percent(any(question.rights) for question in answers),
+        "majority ratio": _percent(elected.majority_ratio for elected in votes),
         "glances": _percent(glances),
-        "glances right": _percent(right for right, short in zip(rights, glances, strict=True) if short),
-        "careful right": _percent(right for right, short in zip(rights, glances, strict=True) if not short),
-        "unboxed": _percent(value is None for one in answered for value in one.sampled),
-        "tokens": fmean(length for one in answered for length in one.lengths),
+        "glances right": _percent(right for right, is_glance in zip(rights, glances, strict=True) if is_glance),
+        "careful right": _percent(right for right, is_glance in zip(rights, glances, strict=True) if not is_glance),
+        "unboxed": _percent(value is None for question in answers for value in question.sampled),
+        "tokens": fmean(length for question in answers for length in question.lengths),
     }
 
 
 def measure_skills(
     model: Qwen2_5_VLForConditionalGeneration, encoder: Encoder, figures: Sequence[Figure], seed: int
 ) -> dict[str, float]:
-    """How well the model judges answers, asks questions and describes, in percent."""
+    """Measure how well the model judges answers, asks questions and describes figures, in percent."""
     random = Random(f"measure/{seed}")
-    judged = [demonstrate_judge(figure, random) for figure in figures]
-    verdicts = respond(model, encoder, figures, [exchange.prompt for exchange in judged], greedy=True)
-    pairs = [(text.split()[-1:], d.response.split()[-1:]) for (text,), d in zip(verdicts, judged, strict=True)]
+    judgements = [demonstrate_judge(figure, random) for figure in figures]
+    verdicts = respond(model, encoder, figures, [judgement.prompt for judgement in judgements], greedy=True)
+    pairs = [
+        (text.split()[-1:], shown.response.split()[-1:]) for (text,), shown in zip(verdicts, judgements, strict=True)
+    ]
 
     examples = [questions(figure, "main")[0] for figure in figures]
     asked = respond(model, encoder, figures, [ASK] * len(figures))
@@ -210,7 +223,7 @@ def measure_skills(
 
 
 def load(folder: Path) -> tuple[Qwen2_5_VLForConditionalGeneration, Encoder]:
-    """Load a tiny model and its encoder from a folder; FileNotFoundError if it is none of a model."""
+    """Load a tiny model and its encoder from a folder; FileNotFoundError if it is not a model folder."""
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} is not a model folder: it has no config.json")
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder).eval()
@@ -226,7 +239,11 @@ def measure(
     samples: int = 16,
     seed: int = 0,
 ) -> dict[str, dict[str, float]]:
-    """All metrics on `count` figures of the test split; `seed` draws figures and responses."""
+    """Measure all metrics on `count` figures of the test split.
+
+    Returns:
+        group of questions, or "skills" -> name of the metric -> value, as `measure_answers` and `measure_skills`.
+    """
     torch.manual_seed(seed)
     figures = sample_figures("test", count, seed, task)
     roles = dict.fromkeys(question.role for kind in task.kinds for question in kind.questions)
@@ -237,7 +254,7 @@ def measure(
 
 
 def format_metrics(metrics: dict[str, dict[str, float]]) -> str:
-    """The metrics of `measure`, one per line."""
+    """Format the metrics of `measure` as text, one per line."""
     return "\n".join(
         line
         for title, values in metrics.items()

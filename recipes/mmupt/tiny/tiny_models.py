@@ -1,4 +1,4 @@
-"""The tiny models of this repository: what each is built from."""
+"""The specifications of this repository's tiny models."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +12,18 @@ from mmupt_data.hard_figure_task import FIGURES_HARD
 
 @dataclass(frozen=True)
 class TinyModel:
-    """What a tiny model is built from.
+    """The specification of a tiny model.
 
     Attributes:
-        folder: where the repository has it.
-        start: folder of the tiny model whose weights it starts from, None for random weights. The vocabulary opens with
-            that model's tokens.
-        task: the figures and questions that it is trained on and measured with.
-        tokens: its vocabulary.
-        shares: how often each skill is demonstrated.
+        folder: the model's folder in the repository.
+        start: folder of the tiny model whose weights it starts from, None for random weights. `tokens` starts with
+            the tokens of that model.
+        task: figures and questions for training and measurements.
+        tokens: vocabulary.
+        shares: share of each skill in the demonstrations.
         figures: number of distinct figures of the warm start.
-        clean_steps: optimizer steps without wrong answers first.
-        steps: optimizer steps in total.
+        clean_steps: number of optimizer steps at the start without wrong answers.
+        steps: number of optimizer steps in total.
     """
 
     folder: Path
@@ -36,7 +36,7 @@ class TinyModel:
     steps: int
 
 
-# By name of the task.
+# Name of the task -> model.
 TINY_MODELS = {
     model.task.name: model
     for model in (

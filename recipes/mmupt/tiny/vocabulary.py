@@ -1,7 +1,7 @@
-"""The tiny models' words and their tokenizers, with Qwen's special tokens and chat template.
+r"""Vocabularies and tokenizers of the tiny models, with Qwen's special tokens and chat template.
 
-Every word is one token, and so are `\boxed{` and the numbers from 0 to 99, or to 199 for the hard task.
-`demonstrations.py` makes sentences of them.
+Every word is one token, and so are `\boxed{` and each number from 0 to 99, or to 199 for the hard task.
+`demonstrations.py` builds sentences from these words.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ WORDS = """
 TOKENS = (*SPECIAL_TOKENS, *SIGNS, *NUMBERS, *WORDS.split())
 HARD_TOKENS = (*TOKENS, *map(str, range(100, 200)), "four", "frame", "hole", "less", "perimeters", "squares", "ways")
 
-# Qwen2.5-VL's template without its default system prompt, which would add a third to the length of every prompt.
+# Qwen2.5-VL's template without the default system prompt, which would make every prompt a third longer.
 CHAT_TEMPLATE = (
     "{% set image_count = namespace(value=0) %}{% set video_count = namespace(value=0) %}{% for message in messages %}"
     "<|im_start|>{{ message['role'] }}\n"
@@ -48,15 +48,15 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer(tokens: Sequence[str] = TOKENS) -> PreTrainedTokenizerFast:
-    """The tokenizer; its length is the number of tokens, special ones included.
+    """Build the tokenizer; its length is the number of tokens, including special tokens.
 
-    Text is lower-cased and cut at spaces and signs. Decoding puts one space between tokens and none inside the braces
-    of `\\boxed{10}`, so that text written this way comes back unchanged.
+    Encoding lower-cases text and splits it at spaces and signs. Decoding puts one space between tokens, but none inside
+    the braces of `\\boxed{10}`, so that text written this way is decoded unchanged.
     """
     tokenizer = Tokenizer(WordLevel({token: index for index, token in enumerate(tokens)}, unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.Lowercase()
-    # "removed" with invert drops what the pattern does not match, which is white space but for the line break: it ends
-    # a turn in Qwen's template, and veRL looks it up as one token.
+    # "removed" with invert drops text that the pattern does not match: white space other than the line break, which
+    # ends a turn in Qwen's template and which veRL looks up as one token.
     pieces = Regex(r"\n|\\boxed\{|[a-z]+|\d+|[^\sa-z\d]")
     tokenizer.pre_tokenizer = pre_tokenizers.Split(pieces, "removed", invert=True)
     tokenizer.decoder = decoders.Sequence(

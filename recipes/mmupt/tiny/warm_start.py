@@ -1,7 +1,7 @@
 """The warm start of a tiny model: supervised fine-tuning on demonstrations, in plain PyTorch on one CPU core.
 
-It also has the layout of an exchange, (figure, prompt) -> tensors, which the measurements share. `demonstrations.py`
-has the demonstrations.
+The measurements also use `Encoder`, which converts figures and prompts to tensors. `demonstrations.py` has the
+demonstrations.
 """
 
 import math
@@ -19,14 +19,14 @@ from mmupt.tiny.vocabulary import IMAGE_PAD, TURN_END
 from mmupt_data.figure_task import SIZE, Figure, draw_figure
 
 IGNORED = -100
-# Demonstrations per step, and the peak of the cosine schedule.
+# Demonstrations per step, and peak learning rate of the cosine schedule.
 BATCH, LEARNING_RATE = 48, 2e-3
 
 
 class Encoder:
-    """Makes the tensors that the processor and the model would make of figures and prompts, without their loops.
+    """Computes the same tensors for figures and prompts as processor and model, in batches instead of loops.
 
-    Every prompt has one image, of one size and at one place, so that positions depend on a prompt's length alone.
+    Every prompt has one image of fixed size in a fixed place, so positions depend only on the length of a prompt.
     """
 
     def __init__(self, processor: Qwen2_5_VLProcessor, model: Qwen2_5_VLForConditionalGeneration) -> None:
@@ -40,25 +40,25 @@ class Encoder:
         self._visual_tokens = (self._side // merge) ** 2
 
     def prompt(self, text: str) -> list[int]:
-        """Token ids of the user's turn, image first, and of the opening of the response."""
+        """Token ids of the user's message, image first, and of the start of the response."""
         if text not in self._prompts:
             content = [{"type": "image"}, {"type": "text", "text": text}]
             message = {"role": "user", "content": content}
-            turn = self.processor.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
-            self._prompts[text] = self.tokenizer.encode(turn.replace(IMAGE_PAD, IMAGE_PAD * self._visual_tokens))
+            prompt = self.processor.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
+            self._prompts[text] = self.tokenizer.encode(prompt.replace(IMAGE_PAD, IMAGE_PAD * self._visual_tokens))
         return self._prompts[text]
 
     def response(self, text: str) -> list[int]:
-        """Token ids of a response and of the end of its turn."""
+        """Token ids of a response, including the end of its turn."""
         return [*self.tokenizer.encode(text), self.end]
 
     def positions(self, length: int) -> Tensor:
-        """M-RoPE positions of a sequence that opens with a prompt, int64 (3, 1, length)."""
+        """M-RoPE positions of a sequence that starts with a prompt, int64 (3, 1, length)."""
         ids = torch.zeros(1, length, dtype=torch.long)
-        kinds = torch.zeros_like(ids)
+        token_types = torch.zeros_like(ids)
         start = self.prompt("").index(self.tokenizer.convert_tokens_to_ids(IMAGE_PAD))
-        kinds[:, start : start + self._visual_tokens] = 1
-        return self._rope_index(ids, kinds, image_grid_thw=self.grid(1))[0]
+        token_types[:, start : start + self._visual_tokens] = 1
+        return self._rope_index(ids, token_types, image_grid_thw=self.grid(1))[0]
 
     def grid(self, count: int) -> Tensor:
         """The patch grids of `count` images, int64 (count, 3)."""
@@ -71,7 +71,7 @@ class Encoder:
 
 
 def render_figures(figures: list[Figure]) -> np.ndarray:
-    """The pictures of the figures, uint8 (count, 84, 84, 3)."""
+    """Draw the figures as images, uint8 (count, 84, 84, 3)."""
     return np.stack([np.asarray(draw_figure(figure)) for figure in figures])
 
 
@@ -85,10 +85,10 @@ def warm_start(
     steps: int,
     seed: int,
 ) -> None:
-    """Train every weight of the model, in place, on fresh demonstrations about the figures.
+    """Train all weights of the model, in place, on demonstrations about the figures.
 
-    A figure's demonstration is drawn anew each time, so that the model learns how often to glance and not which figures
-    to get wrong. Skills are shown in the given shares; the first `clean_steps` of the `steps` show only what is never
+    A figure's demonstration is drawn anew each time, so that the model learns how often to glance, not which figures to
+    get wrong. `shares` are the shares of skills; the first `clean_steps` of the `steps` show only skills that are never
     wrong.
     """
     random = Random(f"warm start/{seed}")
@@ -103,8 +103,8 @@ def warm_start(
     started = time.monotonic()
     for step in range(steps):
         rows = random.sample(range(len(figures)), BATCH)
-        shown = CLEAN_SHARES if step < clean_steps else shares
-        demonstrations = [demonstrate(figures[row], random, shown) for row in rows]
+        current_shares = CLEAN_SHARES if step < clean_steps else shares
+        demonstrations = [demonstrate(figures[row], random, current_shares) for row in rows]
         pairs = [(encoder.prompt(d.prompt), encoder.response(d.response)) for d in demonstrations]
         length = max(len(prompt) + len(response) for prompt, response in pairs)
         ids = torch.full((BATCH, length), encoder.tokenizer.pad_token_id)
@@ -113,7 +113,7 @@ def warm_start(
             end = len(prompt) + len(response)
             ids[index, :end] = torch.tensor(prompt + response)
             labels[index, len(prompt) : end] = torch.tensor(response)
-        # Padding is on the right, where causal attention cannot see it: no mask is needed.
+        # No mask: padding is on the right, where causal attention ignores it.
         logits = model(
             input_ids=ids,
             position_ids=encoder.positions(length).expand(3, BATCH, length),
