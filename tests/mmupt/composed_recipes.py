@@ -14,12 +14,12 @@ from mmupt.recipe_files import CONFIG_FOLDER
 
 @cache
 def shipped(recipe: str, *overrides: str) -> DictConfig:
-    """A recipe for tests that only read it: composing takes a second."""
+    """A composed recipe for tests that only read it; cached, because composing takes a second."""
     return load_recipe(recipe, overrides)[0]
 
 
 def validate(config: DictConfig, folder: Path) -> None:
-    """As veRL validates before it starts, when the files of a recipe are made."""
+    """Run veRL's validation of a config on a recipe with small data files, written into `folder`."""
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
@@ -27,7 +27,7 @@ def validate(config: DictConfig, folder: Path) -> None:
     config = deepcopy(config)
     for name in ("train", "val"):
         pq.write_table(rows, folder / f"{name}.parquet")
-        # For the methods with labels.
+        # Needed by supervised methods.
         pq.write_table(pa.table({"id": ["a"], "answer": ["4"]}), folder / f"{name}.truth.parquet")
         config.data[f"{name}_files"] = str(folder / f"{name}.parquet")
     validate_config(config, need_reference_policy(config), need_critic(config))

@@ -1,4 +1,4 @@
-"""What the tests of the launcher share."""
+"""Fixtures of the launcher's tests."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ _answers: dict[tuple[str, str], tuple[list[Any], str]] = {}
 
 
 def _ask_child_once(request: str, variables: str, search: str) -> tuple[list[Any], str]:
-    """Import the same code in one child process, although every test has a run folder of its own in `variables`."""
+    """Cache answers by code: `variables` differ between tests only in their run folders."""
     if (request, search) not in _answers:
         _answers[request, search] = _ask_child(request, variables, search)
     return _answers[request, search]
@@ -25,7 +25,7 @@ def _ask_child_once(request: str, variables: str, search: str) -> tuple[list[Any
 
 @pytest.fixture(scope="session")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data set of the tiny recipe, which takes seconds to draw."""
+    """The data set of the tiny recipe, drawn once per session because it takes seconds."""
     folder = tmp_path_factory.mktemp("figures")
     write_figures(folder)
     return folder
@@ -33,7 +33,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, figures: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with model and data where the tiny recipe looks for them, and an environment to itself."""
+    """Change to an empty folder that has the tiny recipe's model and data, with a private copy of the environment."""
     shutil.copytree("recipes/mmupt/tiny/model", tmp_path / "recipes/mmupt/tiny/model")
     shutil.copytree(figures, tmp_path / "datasets/figures")
     monkeypatch.chdir(tmp_path)
@@ -45,5 +45,5 @@ def elsewhere(tmp_path: Path, figures: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are put together, but not drawn, which takes a second for each."""
+    """Skip the rendering of plots, which takes a second each."""
     monkeypatch.setattr(Figure, "savefig", lambda self, image, format: image.write(b"\x89PNG"))

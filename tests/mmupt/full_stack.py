@@ -1,4 +1,4 @@
-"""Runs a recipe of the tiny model for a few small steps, as a user would, and reads what it logged."""
+"""Trains a recipe of the tiny model for a few small steps, as a user would, and reads the metrics it logged."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-# Until a command counts as hung. A slow machine that runs two of them at once takes several minutes for one.
+# After this time a command counts as hung. Two concurrent commands take several minutes on a slow machine.
 HANG_SECONDS = 1200
 SMALL = (
     "data.train_batch_size=4",
@@ -20,9 +20,9 @@ SMALL = (
 
 
 def train(recipe: str, folder: Path, *overrides: str, cwd: Path | None = None) -> Path:
-    """Train for two steps of four prompts with four responses each, unless overridden; returns the run folder.
+    """Train for two steps of four prompts with four responses each, unless overridden; return the run folder.
 
-    `cwd` is the working folder of the command, where recipes look for their data sets.
+    `cwd` is the working directory of the command, in which recipes look for their data sets.
     """
     command = [sys.executable, "-m", "mmupt", "train", recipe, f"mmupt.run_folder={folder}"]
     subprocess.run([*command, *SMALL, *overrides], check=True, timeout=HANG_SECONDS, cwd=cwd)
@@ -30,7 +30,7 @@ def train(recipe: str, folder: Path, *overrides: str, cwd: Path | None = None) -
 
 
 def scalars(run_folder: Path) -> dict[str, dict[int, float]]:
-    """The values of every metric by step, of all starts of a run, the last of each."""
+    """Metric -> step -> value; a step that was repeated after a restart has its last value."""
     series: dict[str, dict[int, float]] = {}
     for file in sorted(run_folder.glob("tensorboard/**/events.out.tfevents.*")):
         events = EventAccumulator(str(file)).Reload()

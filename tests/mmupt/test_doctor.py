@@ -1,4 +1,4 @@
-"""What `mmupt doctor` says of machines and installations that lack something, and of this one."""
+"""`mmupt doctor` reports what machines and installations lack, and checks this machine."""
 
 import json
 import os
@@ -25,13 +25,14 @@ def only(findings: Iterable[Finding]) -> Finding:
     return finding
 
 
-def said(findings: Iterable[Finding]) -> dict[str, tuple[str, str]]:
+def by_check(findings: Iterable[Finding]) -> dict[str, tuple[str, str]]:
+    """Check -> (status, finding)."""
     return {finding.check: (finding.status, finding.found) for finding in findings}
 
 
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """Put a command of a name and a shell script on PATH, which has no other."""
+    """Return a function that adds a command, by name and shell script, to an otherwise empty PATH."""
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     (tmp_path / "bin").mkdir()
 
@@ -53,7 +54,7 @@ def test_this_machine_has_what_the_tests_need() -> None:
     assert all(finding["fix"] for finding in answer["findings"] if finding["status"] != "ok")
 
 
-def test_a_finding_is_a_line_and_its_fix_the_next() -> None:
+def test_a_finding_is_one_line_followed_by_its_fix() -> None:
     findings = [Finding("verl", "ok", "0.9.1"), Finding("driver", "problem", "535", "install driver 580 or newer")]
     assert doctor_findings.as_text(findings).splitlines() == [
         "OK       verl    0.9.1",
@@ -76,7 +77,7 @@ def test_the_pins_are_those_of_this_project_and_of_verl() -> None:
     assert "5.9.0" in wanted["transformers"] and "5.6.0" not in wanted["transformers"]
 
 
-def test_versions_are_held_against_the_pins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_versions_are_compared_with_the_pins(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = {"verl": "0.9.0", "torch": "2.11.0+cu130", "vllm": "0.24.0+cpu", "transformers": "5.6.0"}
 
     class Distribution:
@@ -88,7 +89,7 @@ def test_versions_are_held_against_the_pins(monkeypatch: pytest.MonkeyPatch) -> 
     wanted = {**doctor_installation.wanted_versions(), "ray": SpecifierSet(">=2.41.0")}
     monkeypatch.setattr(doctor_installation, "distribution", Distribution)
     monkeypatch.setattr(doctor_installation, "is_installed", lambda name: False)
-    found = said(doctor_installation.check_packages(wanted))
+    found = by_check(doctor_installation.check_packages(wanted))
     assert found["verl"] == ("problem", "0.9.0, but the patches support 0.9.1 only")
     assert found["torch"] == ("ok", "2.11.0+cu130") and found["vllm"] == ("ok", "0.24.0+cpu")
     assert found["transformers"][0] == "warning" and "5.6.0, but veRL 0.9.1 requires" in found["transformers"][1]
@@ -97,11 +98,11 @@ def test_versions_are_held_against_the_pins(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_code_that_is_on_the_path_but_not_installed_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_installation, "distributions", lambda **_: [])
-    status, found = said(doctor_installation.check_packages({}))["verl-mmupt"]
+    status, found = by_check(doctor_installation.check_packages({}))["verl-mmupt"]
     assert status == "problem" and "not installed: veRL does not find the plugin" in found
 
 
-def test_an_environment_is_compared_with_what_the_set_up_would_make(tmp_path: Path) -> None:
+def test_an_environment_is_compared_with_the_setup_script(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     (checkout / ".venv").mkdir(parents=True)
     (checkout / "scripts").mkdir()
@@ -114,12 +115,12 @@ def test_an_environment_is_compared_with_what_the_set_up_would_make(tmp_path: Pa
     assert not list(doctor_installation.check_checkout(checkout, tmp_path / "another"))
 
 
-# The child
+# The child process
 
 
 def test_plugins_that_do_not_load_or_are_not_registered_are_problems() -> None:
     loaded = {"verl.plugins:mmupt": "ModuleNotFoundError: No module named 'wrapt'"}
-    found = said(doctor_installation.check_plugins({"entry_points": loaded}))
+    found = by_check(doctor_installation.check_plugins({"entry_points": loaded}))
     assert found["verl.plugins"] == ("problem", "mmupt: ModuleNotFoundError: No module named 'wrapt'")
     assert found["vllm.general_plugins"] == ("problem", "no entry point of verl-mmupt is registered")
 
@@ -138,7 +139,7 @@ def test_a_child_that_hangs_or_crashes_is_a_problem(code: str, failure: str) -> 
     assert failure in only(doctor_installation.check_plugins(answer)).found
 
 
-def test_flash_attention_matters_with_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flash_attention_matters_only_with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert only(doctor_installation.check_flash_attention({}, has_gpu=False)).status == "ok"
     assert only(doctor_installation.check_flash_attention({}, has_gpu=True)).status == "warning"
     monkeypatch.setattr(doctor_installation, "is_installed", lambda name: True)
@@ -182,23 +183,23 @@ def test_cuda_of_torch_is_read_without_importing_it() -> None:
         ("580.1", "14.0", "ok"),
     ],
 )
-def test_a_driver_is_held_against_the_cuda_of_torch(driver: str, cuda: str | None, status: str) -> None:
+def test_a_driver_is_compared_with_the_cuda_of_torch(driver: str, cuda: str | None, status: str) -> None:
     assert only(doctor_gpus.check_driver(driver, cuda, is_used=False)).status == status
 
 
-def test_an_older_driver_that_torch_can_use_is_no_problem() -> None:
+def test_an_older_driver_that_torch_can_use_is_a_warning() -> None:
     assert only(doctor_gpus.check_driver("535.1", "13.0", is_used=True)).status == "warning"
 
 
-def test_gpus_that_others_use_or_that_vllm_cannot_use_are_warned_of() -> None:
+def test_busy_gpus_and_gpus_that_vllm_cannot_use_are_warnings() -> None:
     busy = Gpu("H100", 81559, 40960, "580.1")
-    found = said(doctor_gpus.check_gpus([H100, busy], None, True))
+    found = by_check(doctor_gpus.check_gpus([H100, busy], None, True))
     assert found["GPU 0"][0] == "ok"
     assert found["GPU 1"] == ("warning", "H100, 80 GiB, 40.0 in use")
     assert found["vllm"][0] == "warning"
 
 
-def test_no_gpu_is_fine_with_vllm_for_cpu_alone() -> None:
+def test_no_gpu_is_fine_only_with_vllm_for_cpu() -> None:
     assert only(doctor_gpus.check_gpus([], None, True)).status == "ok"
     assert only(doctor_gpus.check_gpus([], None, False)).status == "warning"
     assert only(doctor_gpus.check_gpus([], "nvidia-smi: version mismatch", True)).status == "problem"
@@ -250,7 +251,7 @@ def test_a_small_machine_needs_less_shared_memory() -> None:
 
 
 @pytest.mark.parametrize(("free", "status"), [(0.5, "problem"), (5, "warning"), (50, "ok")])
-def test_a_disk_must_hold_a_run(tmp_path: Path, free: float, status: str) -> None:
+def test_a_disk_needs_room_for_a_run(tmp_path: Path, free: float, status: str) -> None:
     assert only(doctor_machine.check_disk("disk of runs", tmp_path, Space(100 * GIB, int(free * GIB)))).status == status
 
 
@@ -263,7 +264,7 @@ def listening() -> Iterator[str]:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
-def test_a_head_that_a_killed_ray_left_behind_is_told_from_one_that_runs(tmp_path: Path, listening: str) -> None:
+def test_the_address_of_a_killed_ray_head_is_a_warning(tmp_path: Path, listening: str) -> None:
     assert not list(doctor_ray.check_current_cluster(tmp_path))
     (tmp_path / "ray_current_cluster").write_text(listening)
     assert only(doctor_ray.check_current_cluster(tmp_path)).status == "ok"
@@ -278,10 +279,10 @@ def test_the_cluster_that_runs_join_must_answer(
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     for address, status in ((listening, "ok"), ("auto", "ok"), ("127.0.0.1:1", "problem")):
         monkeypatch.setenv("RAY_ADDRESS", address)
-        assert said(doctor_ray.check_ray({"HOME": str(tmp_path)}))["RAY_ADDRESS"][0] == status
+        assert by_check(doctor_ray.check_ray({"HOME": str(tmp_path)}))["RAY_ADDRESS"][0] == status
 
 
-def test_a_token_must_be_readable_and_no_one_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_must_be_readable_and_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     file = tmp_path / "auth_token"
     assert not list(doctor_ray.check_token(file, {}))
@@ -308,7 +309,9 @@ def test_a_file_is_open_to_others_if_its_folders_are(tmp_path: Path) -> None:
     assert not doctor_ray._is_open_to_others(file)
 
 
-def test_sessions_of_dead_clusters_are_weighed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sessions_of_dead_clusters_are_a_warning_if_they_are_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert not list(doctor_ray.check_sessions(tmp_path, []))
     for name in ("session_2026-01-01_00-00-00_1_1", "session_2026-01-02_00-00-00_1_2"):
         (tmp_path / name / "logs").mkdir(parents=True)
@@ -346,10 +349,10 @@ def test_workers_whose_raylet_has_ended_are_listed(tmp_path: Path, monkeypatch: 
 # Paths
 
 
-def test_what_a_launched_run_checks_of_folders_is_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_checks_of_the_launcher_are_included(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     environ = {"HOME": str(tmp_path)}
-    found = said(doctor_machine.check_paths(environ))
+    found = by_check(doctor_machine.check_paths(environ))
     assert {check: status for check, (status, _) in found.items()} == {
         "sockets": "ok",
         "working directory": "ok",
@@ -358,7 +361,7 @@ def test_what_a_launched_run_checks_of_folders_is_checked_too(tmp_path: Path, mo
     (tmp_path / "numpy.py").touch()
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 30)))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    found = said(doctor_machine.check_paths(environ))
+    found = by_check(doctor_machine.check_paths(environ))
     assert "numpy.py would hide" in found["working directory"][1]
     assert "bytes too long for the sockets" in found["sockets"][1]
     assert found["working directory"][0] == found["sockets"][0] == "problem"

@@ -1,4 +1,4 @@
-"""A run leaves nothing in the user's home, and starts a Ray of its own unless it is told to join one."""
+"""A run writes nothing into the user's home, and starts its own Ray cluster unless RAY_ADDRESS names one."""
 
 import os
 from pathlib import Path
@@ -29,7 +29,7 @@ def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     ("given", "address", "joins"),
     [(None, "local", False), ("", "local", False), ("local", "local", False), ("head:6379", "head:6379", True)],
 )
-def test_a_run_joins_a_cluster_only_where_ray_address_names_one(
+def test_a_run_joins_a_cluster_only_if_ray_address_names_it(
     given: str | None, address: str, joins: bool, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.environ.pop("RAY_ADDRESS", None)
@@ -47,14 +47,14 @@ def test_ray_is_never_started_without_an_address() -> None:
             assert call.startswith("address=ray_address()") or call.startswith("address`") or "`" in call[:3], file
 
 
-def test_caches_lie_in_the_folder_of_the_run(tmp_path: Path, no_cluster: None) -> None:
+def test_caches_are_in_the_run_folder(tmp_path: Path, no_cluster: None) -> None:
     variables = cache_variables(tmp_path / "run", {"HOME": str(tmp_path)})
     own = {name: value for name, value in variables.items() if name != "HF_HOME"}
     assert {"HF_DATASETS_CACHE", "HF_MODULES_CACHE", "XDG_CACHE_HOME", "TRITON_HOME"} <= own.keys()
     assert all(Path(value).is_relative_to(tmp_path / "run" / "cache") for value in own.values())
 
 
-def test_what_is_downloaded_stays_where_the_user_has_it(tmp_path: Path, no_cluster: None) -> None:
+def test_the_hub_cache_stays_where_the_user_has_it(tmp_path: Path, no_cluster: None) -> None:
     for environ in (
         {"HOME": "/home/me"},
         {"HOME": "/home/me", "XDG_CACHE_HOME": "/data/cache"},
@@ -75,16 +75,17 @@ def test_the_nodes_of_a_cluster_keep_their_own_caches(tmp_path: Path, monkeypatc
     assert set(cache_variables(tmp_path, {"HOME": "/home/me"})) == {"HF_DATASETS_CACHE"}
 
 
-def test_a_home_that_cannot_be_written_costs_neither_settings_nor_rays_token(tmp_path: Path, no_cluster: None) -> None:
-    # Nothing can be made in a file, whoever one is.
+def test_a_run_with_a_read_only_home_gets_a_config_folder_and_a_ray_token(tmp_path: Path, no_cluster: None) -> None:
+    # Even root cannot create anything in a home that is a file.
     (tmp_path / "home").touch()
-    locked, usual = {"HOME": str(tmp_path / "home")}, {"HOME": str(tmp_path)}
-    assert "XDG_CONFIG_HOME" in cache_variables(tmp_path, locked) and len(own_ray_token(locked)["RAY_AUTH_TOKEN"]) > 30
-    assert "XDG_CONFIG_HOME" not in cache_variables(tmp_path, usual) and own_ray_token(usual) == {}
-    assert own_ray_token(locked | {"RAY_AUTH_MODE": "disabled"}) == {}
+    read_only, writable = {"HOME": str(tmp_path / "home")}, {"HOME": str(tmp_path)}
+    assert "XDG_CONFIG_HOME" in cache_variables(tmp_path, read_only)
+    assert len(own_ray_token(read_only)["RAY_AUTH_TOKEN"]) > 30
+    assert "XDG_CONFIG_HOME" not in cache_variables(tmp_path, writable) and own_ray_token(writable) == {}
+    assert own_ray_token(read_only | {"RAY_AUTH_MODE": "disabled"}) == {}
 
 
-def test_the_secret_of_ray_is_in_no_file_of_the_run(elsewhere: Path) -> None:
+def test_the_token_of_ray_is_not_in_the_config(elsewhere: Path) -> None:
     (elsewhere / "home").touch()
     os.environ["HOME"] = str(elsewhere / "home")
     for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE"):
@@ -93,7 +94,7 @@ def test_the_secret_of_ray_is_in_no_file_of_the_run(elsewhere: Path) -> None:
     assert os.environ["RAY_AUTH_TOKEN"] not in OmegaConf.to_yaml(config)
 
 
-def test_loggers_write_into_the_folder_and_wandb_takes_all_starts_for_one_run(tmp_path: Path) -> None:
+def test_loggers_write_into_the_run_folder_and_wandb_resumes_its_run(tmp_path: Path) -> None:
     assert not {name for name in logger_variables(["console"], tmp_path, {}) if name.startswith("WANDB")}
     first, second = (logger_variables(["console", "wandb"], tmp_path, {}) for _ in range(2))
     assert first == second and first["WANDB_DIR"] == str(tmp_path) and first["WANDB_RESUME"] == "allow"
@@ -102,19 +103,19 @@ def test_loggers_write_into_the_folder_and_wandb_takes_all_starts_for_one_run(tm
     assert first["MLFLOW_TRACKING_URI"] == f"sqlite:///{tmp_path}/mlflow.db"
 
 
-def test_copies_of_the_data_are_removed_after_a_training(tmp_path: Path, no_cluster: None) -> None:
+def test_copies_of_the_data_are_removed_after_training(tmp_path: Path, no_cluster: None) -> None:
     copies = Path(cache_variables(tmp_path, {"HOME": "/home/me"})["HF_DATASETS_CACHE"])
     (copies / "parquet").mkdir(parents=True)
     for name in ("run/rows", "elsewhere", "cache/vllm"):
         (tmp_path / name).mkdir(parents=True)
     remove_copies(tmp_path, tmp_path / "run" / "rows")
-    assert [one.name for one in (tmp_path / "cache").iterdir()] == ["vllm"]
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["vllm"]
     assert not (tmp_path / "run" / "rows").exists()
     remove_copies(tmp_path / "run", tmp_path / "elsewhere")
     assert (tmp_path / "elsewhere").is_dir()
 
 
-def test_every_process_of_a_run_is_told_of_its_caches(elsewhere: Path) -> None:
+def test_cache_variables_are_set_in_every_process_of_a_run(elsewhere: Path) -> None:
     for name in ("RAY_ADDRESS", "HF_DATASETS_CACHE", "XDG_CACHE_HOME"):
         os.environ.pop(name, None)
     variables = recipe_run.prepare_run("mmupt_tiny", []).ray_kwargs.ray_init.runtime_env.env_vars
@@ -126,27 +127,27 @@ def test_every_process_of_a_run_is_told_of_its_caches(elsewhere: Path) -> None:
 def test_workers_start_in_a_slurm_job_that_names_its_gpus_twice(elsewhere: Path) -> None:
     os.environ |= {"CUDA_VISIBLE_DEVICES": "0,1", "ROCR_VISIBLE_DEVICES": "0,1", "RAY_ADDRESS": "head:6379"}
     variables = recipe_run.prepare_run("mmupt_tiny", []).ray_kwargs.ray_init.runtime_env.env_vars
-    # Empty, veRL's workers take it as not set.
+    # veRL's workers treat an empty variable as unset.
     assert variables["ROCR_VISIBLE_DEVICES"] == "" and "CUDA_VISIBLE_DEVICES" not in variables
 
 
 @pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"])
-def test_a_variable_that_names_the_gpus_alone_is_left_as_it_is(name: str) -> None:
+def test_a_single_variable_that_names_the_gpus_is_left_unchanged(name: str) -> None:
     assert visible_gpu_variables({name: "0,1"}) == {}
 
 
-@pytest.mark.parametrize("looks", [1, 3])
-def test_a_run_waits_for_the_one_before_it_on_the_cluster(looks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("polls", [1, 3])
+def test_a_run_waits_for_the_previous_run_on_the_cluster(polls: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    other = [{"name": "TransferQueueController", "namespace": "transfer_queue"}]
-    actors = [*[other] * (looks - 1), [{"name": "TransferQueueController", "namespace": "mine"}]]
+    busy = [{"name": "TransferQueueController", "namespace": "transfer_queue"}]
+    actors = [*[busy] * (polls - 1), [{"name": "TransferQueueController", "namespace": "mine"}]]
     calls: list[str] = []
     monkeypatch.setattr(ray, "init", lambda **arguments: calls.append(arguments["address"]))
     monkeypatch.setattr(ray, "shutdown", lambda: calls.append("shutdown"))
     monkeypatch.setattr(ray.util, "list_named_actors", lambda all_namespaces: actors.pop(0))
     monkeypatch.setattr(recipe_run.time, "sleep", lambda _: calls.append("sleep"))
     recipe_run.wait_for_free_cluster()
-    assert calls == ["head:6379", *["sleep"] * (looks - 1), "shutdown"]
+    assert calls == ["head:6379", *["sleep"] * (polls - 1), "shutdown"]
 
 
 def test_a_second_run_on_a_cluster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

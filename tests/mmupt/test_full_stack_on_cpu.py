@@ -1,6 +1,6 @@
-"""The whole product once on the real stack: train, kill, resume, export, evaluate, report, on the tiny model.
+"""The real stack from end to end on the tiny model: train, kill, resume, export, evaluate, report.
 
-Extra responses vote, groups that teach nothing are replaced by others, and votes go on file.
+Extra responses vote, zero-advantage groups are replaced, and votes are saved.
 """
 
 import json
@@ -36,15 +36,15 @@ OVERRIDES = (
     "trainer.test_freq=2",
     "mmupt.evaluation_samples=2",
     "reward.reward_kwargs.vote.vote_n=6",
-    # Few groups of the untrained model agree so much: it is next to certain that some are replaced.
+    # Few groups of the untrained model agree that much, so some are almost certainly replaced.
     "reward.reward_kwargs.vote.min_votes=4",
     "algorithm.filter_groups.enable=True",
     "algorithm.filter_groups.metric=reward",
-    # More reward workers than one: any of them may be handed a group.
+    # Several reward workers, any of which may score a group.
     "reward.num_workers=2",
 )
 STEPS = (1, 2, 3)
-# Of the evaluation.
+# Number of evaluation questions.
 QUESTIONS = 64
 
 
@@ -60,7 +60,7 @@ def train(run_folder: Path, console: IO[bytes] | None = None) -> subprocess.Pope
         f"trainer.total_training_steps={len(STEPS)}",
         *OVERRIDES,
     ]
-    # A group of its own, so that it can be killed without any of our own processes.
+    # A new process group, so that the run can be killed without the processes of the test.
     return subprocess.Popen(command, start_new_session=True, stdout=console, stderr=console)
 
 
@@ -70,12 +70,12 @@ def rows(file: Path) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three steps whose launcher was killed once the first was saved and logged, and started again."""
+    """A run of three steps that was killed after the first step was saved and logged, and then started again."""
     product = tmp_path_factory.mktemp("product")
     write_figures(product / "figures", train=3, validation=3, test=QUESTIONS)
     folder = product / "run"
     killed = train(folder)
-    # veRL logs a step after it has saved it.
+    # veRL saves a step before it logs the step.
     while not (
         last_whole_step(folder / "checkpoints") >= 1
         and TrackerRecord(folder / "trackers.json").last_step("tensorboard") >= 1
@@ -100,18 +100,18 @@ def test_an_interrupted_run_continues_from_its_checkpoint_and_ends_with_the_repo
     assert (run_folder / "report.png").stat().st_size > 10_000
 
 
-def test_the_console_shows_phases_and_steps_and_the_log_all_the_rest(run_folder: Path) -> None:
+def test_the_console_shows_phases_and_steps_and_the_log_everything(run_folder: Path) -> None:
     lines = (run_folder / "console.txt").read_text().splitlines()
     assert len(lines) <= 60 and max(map(len, lines)) <= 200
     phases = ("check the rows", "start Ray", "export the policy")
     phases += ("evaluate the policy before training", "evaluate the policy after training", "report")
     shown = [line.split(maxsplit=1)[1] for line in lines if re.match(r" +\d+:\d\d  ", line)]
     assert [name for name in shown if name in phases] == [*phases]
-    # Those that Ray's actors tell, some of which may be too short to be seen.
+    # The phases of the start, some of which may be too short to show.
     assert {"load the model", "start the engine", "first validation", "train"} & {*shown}
     resumed = re.search(r"the run resumes from step (\d) of 3", "\n".join(lines))
     assert resumed is not None
-    # That of the checkpoint, although the killed start has logged this step.
+    # The checkpoint is validated on resuming, although the killed run has logged this step.
     assert any(re.search(rf"validation accuracy .* at step {resumed[1]}$", line) for line in lines)
     steps = [int(row[1]) for line in lines if (row := re.match(r" +(\d)/3 ", line))]
     assert steps == [*range(int(resumed[1]) + 1, 4)]
@@ -129,7 +129,7 @@ def test_every_step_reports_the_vote_to_tensorboard(run_folder: Path) -> None:
     assert set(series["response_length/mean"]) == {*STEPS}
     assert all(value == 0 for value in series["vote/failed_responses"].values())
     for step in STEPS:
-        # A mean over four groups of six voters.
+        # A mean over four groups of six voting responses.
         votes = series["vote/majority_ratio"][step] * 4 * 6
         assert votes == pytest.approx(round(votes), abs=1e-4) and votes >= 4 * 4 - 1e-4
     assert {0, 2, 3} <= set(series["val-core/figures/acc/mean@1"])
@@ -139,7 +139,7 @@ def test_rollout_and_training_see_the_same_policy(run_folder: Path) -> None:
     assert max(scalars(run_folder)["actor/rollout_probs_diff_mean"].values()) < 1e-4
 
 
-def test_trained_rows_carried_no_truth_and_validated_rows_did(run_folder: Path) -> None:
+def test_only_validated_rows_had_ground_truth(run_folder: Path) -> None:
     trained = [row for step in STEPS for row in rows(run_folder / "rollouts" / f"{step}.jsonl")]
     assert len(trained) == 3 * 4 * 4
     assert all(row["gts"] is None for row in trained)
@@ -148,7 +148,7 @@ def test_trained_rows_carried_no_truth_and_validated_rows_did(run_folder: Path) 
     assert all(row["gts"] is not None and row["acc"] == row["score"] for row in validated)
 
 
-def test_every_group_that_is_trained_on_has_n_responses_and_teaches_something(run_folder: Path) -> None:
+def test_every_trained_group_has_n_responses_and_a_nonzero_advantage(run_folder: Path) -> None:
     for step in STEPS:
         groups: dict[str, list[float]] = defaultdict(list)
         for row in rows(run_folder / "rollouts" / f"{step}.jsonl"):
@@ -158,11 +158,11 @@ def test_every_group_that_is_trained_on_has_n_responses_and_teaches_something(ru
     assert scalars(run_folder)["vote/zero_advantage_rate"] == dict.fromkeys(STEPS, 0.0)
 
 
-def test_groups_that_teach_nothing_were_replaced(run_folder: Path) -> None:
+def test_zero_advantage_groups_were_replaced(run_folder: Path) -> None:
     assert sum(scalars(run_folder)["training/filter_groups/evicted_samples"].values()) > 0
 
 
-def test_every_step_has_its_votes_on_file_once_with_the_rewards_that_were_trained_on(run_folder: Path) -> None:
+def test_every_step_saves_its_votes_once_with_the_rewards_it_trained_on(run_folder: Path) -> None:
     files = files_of_steps(run_folder / "votes")
     assert [*files] == [*STEPS] and not [*(run_folder / "votes").glob("*.tmp")]
     label_accuracy = scalars(run_folder)["vote/label_accuracy"]
@@ -171,23 +171,24 @@ def test_every_step_has_its_votes_on_file_once_with_the_rewards_that_were_traine
         assert len(groups) == 4 and all(len(group["responses"]) == 6 for group in groups)
         for group in groups:
             responses = group["responses"]
-            result = vote([extract_answer(one["text"]) for one in responses], VoteOptions(min_votes=4))
-            assert [one["reward"] for one in responses] == [*result.rewards]
+            result = vote([extract_answer(response["text"]) for response in responses], VoteOptions(min_votes=4))
+            assert [response["reward"] for response in responses] == [*result.rewards]
             assert (group["pseudo_label"], group["majority_ratio"]) == (result.pseudo_label, result.majority_ratio)
-            assert [one["trained"] for one in responses] == [True] * 4 + [False] * 2
+            assert [response["trained"] for response in responses] == [True] * 4 + [False] * 2
             assert (group["first_policy"], group["last_policy"], group["images"]) == (step - 1, step - 1, 1)
             assert group["question"] and "<image>" not in group["question"]
-            # The task is labelled: the truth was joined after the vote.
+            # The task has ground truth, which is joined after the vote.
             assert group["label_correct"] == responses[result.classes[0][0]]["correct"]
         assert label_accuracy[step] == pytest.approx(sum(group["label_correct"] for group in groups) / 4)
-        voted = [(one["text"], one["reward"]) for group in groups for one in group["responses"] if one["trained"]]
+        responses = [response for group in groups for response in group["responses"]]
+        voted = [(response["text"], response["reward"]) for response in responses if response["trained"]]
         trained = [(row["output"], row["score"]) for row in rows(run_folder / "rollouts" / f"{step}.jsonl")]
         assert sorted(voted) == sorted(trained)
     (train_file,) = read_train_files(files[1])
     assert {group["id"] for group in read_votes(files[1])} <= {*read_ids(train_file)}
 
 
-def test_the_page_shows_votes_and_evaluation(run_folder: Path) -> None:
+def test_the_viewer_shows_votes_and_evaluation(run_folder: Path) -> None:
     from mmupt.viewer.run_files import RunFiles
 
     shown = RunFiles(run_folder)

@@ -1,4 +1,4 @@
-"""The estimate of memory counts the parameters that models have, and what the options of a recipe do to it."""
+"""The memory estimate counts the parameters of models, and the effects of a recipe's options."""
 
 from math import prod
 from typing import Any
@@ -14,17 +14,17 @@ from mmupt.training import memory_estimate
 from mmupt.training.memory_estimate import activations, estimate, forward_activations, report
 
 
-def known(model: str) -> ModelShape:
+def known_shape(model: str) -> ModelShape:
     shape = shape_of(model)
     assert shape is not None
     return shape
 
 
-SEVEN = known("Qwen/Qwen2.5-VL-7B-Instruct")
+SEVEN = known_shape("Qwen/Qwen2.5-VL-7B-Instruct")
 
 
-def test_the_parts_of_the_tiny_model_have_as_many_parameters_as_its_file() -> None:
-    shape = known(str(FOLDER))
+def test_the_shape_of_the_tiny_model_has_the_parameters_of_its_file() -> None:
+    shape = known_shape(str(FOLDER))
     with safe_open(FOLDER / "model.safetensors", "pt") as file:
         sizes = {name: prod(file.get_slice(name).get_shape()) for name in file.keys()}
     assert shape.parameters == sum(sizes.values())
@@ -36,17 +36,17 @@ def test_the_parts_of_the_tiny_model_have_as_many_parameters_as_its_file() -> No
     ("size", "parameters"),
     [("3B", 3_754_622_976), ("7B", 8_292_166_656), ("32B", 33_452_718_336), ("72B", 73_410_777_344)],
 )
-def test_the_table_has_as_many_parameters_as_the_published_models(size: str, parameters: int) -> None:
-    assert known(f"Qwen/Qwen2.5-VL-{size}-Instruct").parameters == parameters
+def test_known_shapes_have_the_parameters_of_the_published_models(size: str, parameters: int) -> None:
+    assert known_shape(f"Qwen/Qwen2.5-VL-{size}-Instruct").parameters == parameters
 
 
-def test_the_older_and_the_newer_layout_of_a_config_are_the_same_shape() -> None:
+def test_the_old_and_the_new_layout_of_a_config_give_the_same_shape() -> None:
     older = {"model_type": "qwen2_5_vl", **TEXT_7B, "vision_config": {"hidden_size": 1280, "in_chans": 3}}
     newer = {"model_type": "qwen2_5_vl", "text_config": TEXT_7B, "vision_config": {"depth": 32}}
     assert read_shape(older) == read_shape(newer) == SEVEN
 
 
-def test_every_gpu_has_its_share_of_sixteen_bytes_a_parameter() -> None:
+def test_every_gpu_holds_its_shard_of_sixteen_bytes_per_parameter() -> None:
     update = estimate(shipped("mmupt_mathvista"), SEVEN).phases["update"]
     # 8.292e9 parameters x 4 bytes / 8 GPUs / 2^30 = 3.861 GiB.
     assert update["weights"] == update["gradients"] == pytest.approx(3.861, abs=1e-3)
@@ -66,7 +66,7 @@ def test_activations_are_those_of_one_micro_batch() -> None:
     # In bytes, 4,096 tokens and 16,384 patches: 28 x 4,096 x 3,584 x 2 + 32 x 16,384 x 1,280 x 2 = 2.164e9 kept. The
     # output layer: 512 tokens x 152,064 x (5 x 4 + 2) = 1.713e9, and 2 x 152,064 x 3,584 x 2 = 2.180e9 of its gradient.
     assert activations(shipped("mmupt_mathvista", SHORT), SEVEN) == in_gib(2.164, 1.713, 2.180)
-    # Logits of 4,096 x 152,064 x 2 = 1.246e9: four of them where sequences are packed, six where they are padded.
+    # Logits of 4,096 x 152,064 x 2 = 1.246e9: four copies of packed sequences, six of padded ones.
     assert activations(shipped("mmupt_mathvista", SHORT, WHOLE_LOGITS), SEVEN) == in_gib(2.164, 4 * 1.246)
     padded = shipped("mmupt_mathvista", SHORT, WHOLE_LOGITS, f"{MODEL}.use_remove_padding=False")
     assert activations(padded, SEVEN) == in_gib(2.164, 6 * 1.246)
@@ -76,11 +76,11 @@ def test_activations_are_those_of_one_micro_batch() -> None:
     assert activations(kept, SEVEN) > 5 * activations(shipped("mmupt_mathvista", SHORT, WHOLE_LOGITS), SEVEN)
 
 
-def test_log_probabilities_keep_one_layer_and_the_entropy() -> None:
+def test_log_probabilities_take_one_layer_or_the_logits() -> None:
     tokens = "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=8192"
     # One layer of 8,192 tokens: 8,192 x (10 x 3,584 + 4 x 18,944) x 2 = 1.829e9.
     assert forward_activations(shipped("mmupt_mathvista", tokens), SEVEN) == in_gib(1.829)
-    # Logits of 8,192 tokens are 2.491e9: twice with chunked entropy, five times where sequences are padded.
+    # Logits of 8,192 tokens are 2.491e9: two copies with chunked entropy, five of padded sequences.
     whole = shipped("mmupt_mathvista", tokens, WHOLE_LOGITS)
     assert forward_activations(whole, SEVEN) == in_gib(2 * 2.491)
     padded = shipped("mmupt_mathvista", tokens, WHOLE_LOGITS, f"{MODEL}.use_remove_padding=False")
@@ -92,7 +92,7 @@ def test_a_gradient_is_summed_over_ranks_in_fp32() -> None:
     assert estimate(shipped("mmupt_mathvista"), SEVEN).phases["update"]["reduced"] == in_gib(3.543)
 
 
-def test_the_cache_has_room_for_requests_of_full_length_or_the_report_warns() -> None:
+def test_the_report_counts_the_requests_that_fit_into_the_cache_or_warns() -> None:
     # 4,096 tokens x 2 x 28 layers x 512 x 2 bytes / 2 GPUs = 0.117e9, of 47.4 - 7.72 - 2 GiB.
     assert "room for 344 requests of 4096 tokens, 0.11 GiB each" in report(shipped("mmupt_mathvista"))
     long = shipped(
@@ -112,12 +112,13 @@ def test_offload_frees_the_gpu_for_generation_and_fills_main_memory() -> None:
     offloaded = estimate(shipped("mmupt_mathvista", *overrides), SEVEN)
     assert sum(offloaded.phases["generation"].values()) == pytest.approx(0.6 * 79 + memory_estimate.OTHER)
     assert offloaded.phases["update"] == kept.phases["update"]
-    # The reference is there in both: 8.292e9 x 4 bytes = 30.89 GiB; weights and two moments are three times that.
+    # The reference is in main memory in both: 8.292e9 x 4 bytes = 30.89 GiB; weights and two moments take three times
+    # as much.
     assert kept.main_memory["model"] == pytest.approx(30.89, abs=0.01)
     assert offloaded.main_memory["model"] == pytest.approx(4 * 30.89, abs=0.04)
 
 
-def test_main_memory_holds_the_images_of_a_step_for_the_engines_in_the_queue_and_in_the_ranks() -> None:
+def test_images_take_main_memory_in_engines_queue_and_ranks() -> None:
     # 1,204,224 px x 3 bytes = 3.61 MB per image; x 512 = 1.723 GiB.
     one = estimate(shipped("mmupt_mathvista"), SEVEN).main_memory
     assert one["image features in the queue"] == one["images for the engines"] == pytest.approx(1.723, abs=1e-3)
@@ -126,7 +127,7 @@ def test_main_memory_holds_the_images_of_a_step_for_the_engines_in_the_queue_and
     assert one["image features in the ranks"] == pytest.approx(8 * (0.737 * 1.723 + 0.861), abs=0.01)
     two = estimate(shipped("mmupt_mathvista", "hardware=gpu_nodes_8x80gb"), SEVEN).main_memory
     assert two["image features in the queue"] == pytest.approx(1.723 / 2, abs=1e-3)
-    # The batch of the step, and the one in flight.
+    # The batch of the step, and a batch in flight.
     ahead = estimate(shipped("mmupt_mathvista", "+async=colocate"), SEVEN).main_memory
     assert ahead["image features in the queue"] == pytest.approx(2 * 1.723, abs=2e-3)
     short = shipped("mmupt_mathvista", "data.max_pixels=null", "data.max_prompt_length=1024")
@@ -138,13 +139,13 @@ def test_with_the_offload_policy_an_update_keeps_no_weights_on_the_gpu() -> None
     assert set(update.phases["update"]) == {"gathered", "reduced", "activations", "other"}
 
 
-def test_adapters_have_the_only_gradients_and_need_no_reference() -> None:
+def test_with_adapters_only_they_have_gradients_and_there_is_no_reference() -> None:
     config = shipped("mmupt_mathvista", "model=qwen2_5_vl_3b", "hardware=gpu_1x24gb")
-    shape = known(config.actor_rollout_ref.model.path)
+    shape = known_shape(config.actor_rollout_ref.model.path)
     result = estimate(config, shape)
     adapters = shape.adapters(64, with_vision=False)
     assert result.phases["update"]["gradients"] == pytest.approx(adapters * 4 / 2**30)
-    # Frozen weights and those that vLLM puts aside in bf16, adapters and their two moments in fp32.
+    # Frozen weights and vLLM's copy of them in bf16, adapters and their two moments in fp32.
     assert result.main_memory["model"] == pytest.approx((4 * shape.parameters + 12 * adapters) / 2**30)
 
 
@@ -152,7 +153,7 @@ def test_adapters_of_the_vision_tower_count_unless_they_are_excluded() -> None:
     overrides = ("model=qwen2_5_vl_3b", "hardware=gpu_1x24gb")
     without = shipped("mmupt_mathvista", *overrides)
     with_tower = shipped("mmupt_mathvista", *overrides, "actor_rollout_ref.model.exclude_modules=null")
-    shape = known(without.actor_rollout_ref.model.path)
+    shape = known_shape(without.actor_rollout_ref.model.path)
     trained = [estimate(config, shape).phases["update"]["gradients"] for config in (without, with_tower)]
     expected = [shape.adapters(64, with_vision) * 4 / 2**30 for with_vision in (False, True)]
     assert trained == pytest.approx(expected) and expected[0] < expected[1]
@@ -160,12 +161,12 @@ def test_adapters_of_the_vision_tower_count_unless_they_are_excluded() -> None:
 
 def test_a_language_model_has_no_images_in_main_memory() -> None:
     text = shipped("mmupt_mathvista", "model=qwen3_8b")
-    result = estimate(text, known(text.actor_rollout_ref.model.path))
+    result = estimate(text, known_shape(text.actor_rollout_ref.model.path))
     assert set(result.main_memory) == {"model"}
     assert result.phases["update"]["activations"] > 0
 
 
-def test_ranks_of_all_machines_share_the_model() -> None:
+def test_weights_are_sharded_over_all_machines() -> None:
     one, two = (
         estimate(shipped("mmupt_mathvista", f"hardware={name}"), SEVEN).phases["update"]["weights"]
         for name in ("gpu_8x80gb", "gpu_nodes_8x80gb")
@@ -178,13 +179,13 @@ def test_a_recipe_that_fits_is_reported_without_a_warning() -> None:
     assert text.startswith("Estimate of GPU memory") and "not measured" in text and "WARNING" not in text
 
 
-def test_a_recipe_that_does_not_fit_is_told_what_to_change() -> None:
+def test_the_report_of_a_recipe_that_does_not_fit_names_the_fix() -> None:
     text = report(shipped("mmupt_mathvista", "hardware=gpu_1x80gb"))
     assert "WARNING: update may run out of GPU memory: lower actor_rollout_ref.actor.ppo_max_token_len_per_gpu" in text
     assert "WARNING: generation" not in text
 
 
-def test_what_the_advice_names_are_keys_of_a_recipe() -> None:
+def test_the_advice_names_existing_keys() -> None:
     config = shipped("mmupt_mathvista")
     for advice in memory_estimate.ADVICE.values():
         for word in advice.replace("=", " ").replace(",", " ").split():
@@ -202,7 +203,7 @@ def test_an_unknown_model_or_an_unknown_gpu_has_no_estimate() -> None:
     assert "set mmupt.gpu_memory_gib" in report(shipped("mmupt_mathvista", "mmupt.gpu_memory_gib=null"))
 
 
-def test_every_line_of_the_table_but_the_warned_one_fits() -> None:
+def test_only_the_7b_model_on_one_gpu_does_not_fit() -> None:
     rows = memory_estimate.table().splitlines()[2:]
     assert len(rows) == len(memory_estimate.TABLE_ROWS)
     assert [row for row in rows if "does not fit" in row] == [

@@ -1,4 +1,4 @@
-"""What would end a run after minutes is named in its first seconds, with the key and the fix."""
+"""Problems that would end a run after minutes are reported in the first seconds, with the key and the fix."""
 
 import json
 import os
@@ -35,7 +35,7 @@ from mmupt.runtime.preflight import (
 from mmupt.training import recipe_run
 
 MODEL = Path("recipes/mmupt/tiny/model")
-# What find_spec says of a package.
+# As `find_spec` returns it for an installed package.
 INSTALLED = SimpleNamespace(origin="/packages/tracker/__init__.py")
 NOT_OFFLINE = {"HOME": "/nowhere"}
 
@@ -44,15 +44,16 @@ def recipe(*overrides: str) -> DictConfig:
     return load_recipe("mmupt_tiny", overrides)[0]
 
 
-def rows_file(path: Path, rows: int, generated: int = 0) -> str:
-    written = [{"strategy": "direct"}] * generated + [None] * (rows - generated)
-    pq.write_table(pa.table({"id": [f"{path.stem}{n}" for n in range(rows)], "synthesis": written}), path)
+def write_rows(path: Path, rows: int, generated: int = 0) -> str:
+    """Write a parquet file whose first `generated` rows are self-generated questions."""
+    synthesis = [{"strategy": "direct"}] * generated + [None] * (rows - generated)
+    pq.write_table(pa.table({"id": [f"{path.stem}{n}" for n in range(rows)], "synthesis": synthesis}), path)
     return str(path)
 
 
-def of_rows(tmp_path: Path, rows: int, *overrides: str, generated: int = 0) -> DictConfig:
+def with_rows(tmp_path: Path, rows: int, *overrides: str, generated: int = 0) -> DictConfig:
     config = recipe("data.train_batch_size=4", "actor_rollout_ref.actor.ppo_mini_batch_size=4", *overrides)
-    config.data.train_files = rows_file(tmp_path / "train.parquet", rows, generated)
+    config.data.train_files = write_rows(tmp_path / "train.parquet", rows, generated)
     config.mmupt.evaluation_files = None
     return config
 
@@ -86,19 +87,19 @@ def of_rows(tmp_path: Path, rows: int, *overrides: str, generated: int = 0) -> D
         (["trainer.resume_from_path=/no/global_step_1"], "resume_from_path=/no/global_step_1: there is no such file"),
     ],
 )
-def test_a_setting_that_ends_a_run_late_is_named_with_its_fix(overrides: list[str], message: str) -> None:
+def test_a_setting_that_would_fail_later_is_reported_with_its_fix(overrides: list[str], message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         assert not "\n".join(problems_of_settings(recipe(*overrides), NOT_OFFLINE))
 
 
-def test_all_problems_are_told_at_once(elsewhere: Path) -> None:
+def test_all_problems_are_reported_at_once(elsewhere: Path) -> None:
     with pytest.raises(RecipeError, match=r"2 problems:\n  actor_rollout_ref.*=64 .*\n  trainer.logger: 'nosuch'"):
         recipe_run.prepare_run(
             "mmupt_tiny", ["actor_rollout_ref.actor.ppo_mini_batch_size=64", "trainer.logger=[nosuch]"]
         )
 
 
-def test_what_was_mistyped_and_what_contradicts_is_told_with_it(elsewhere: Path) -> None:
+def test_typos_and_contradictions_are_reported_together(elsewhere: Path) -> None:
     overrides = (
         "data.min_pixel=50176",
         "trainer.lr=1",
@@ -126,7 +127,7 @@ def test_what_was_mistyped_and_what_contradicts_is_told_with_it(elsewhere: Path)
         assert part in str(refused.value), part
 
 
-def test_what_takes_no_training_step_needs_no_batch() -> None:
+def test_batch_sizes_are_not_checked_without_training_steps() -> None:
     for override in ("trainer.val_only=True", "trainer.total_training_steps=0"):
         config = recipe(override, "actor_rollout_ref.actor.ppo_mini_batch_size=64")
         assert not list(problems_of_settings(config, NOT_OFFLINE))
@@ -146,19 +147,21 @@ def test_what_takes_no_training_step_needs_no_batch() -> None:
         (40, ["data.generated_share=0.5"], "data.generated_share=0.5: 50% of the questions are to be self-generated"),
     ],
 )
-def test_rows_that_do_not_suffice_are_counted(tmp_path: Path, rows: int, overrides: list[str], message: str) -> None:
+def test_too_few_rows_are_reported_with_their_number(
+    tmp_path: Path, rows: int, overrides: list[str], message: str
+) -> None:
     with pytest.raises(AssertionError, match=message):
-        assert not "\n".join(problems_of_rows(of_rows(tmp_path, rows, *overrides), {}))
+        assert not "\n".join(problems_of_rows(with_rows(tmp_path, rows, *overrides), {}))
 
 
-def test_rows_that_are_left_out_do_not_count(tmp_path: Path) -> None:
-    config = of_rows(tmp_path, 5, "trainer.total_epochs=20")
+def test_dropped_rows_do_not_count(tmp_path: Path) -> None:
+    config = with_rows(tmp_path, 5, "trainer.total_epochs=20")
     assert not list(problems_of_rows(config, {}))
     (problem,) = problems_of_rows(config, {config.data.train_files: [0, 4]})
     assert "is more than the 3 rows of data.train_files that are used (2 are left out)" in problem
 
 
-def test_the_launcher_counts_the_rows_that_the_dataset_has(tmp_path: Path, elsewhere: Path) -> None:
+def test_training_rows_equals_the_length_of_the_dataset(tmp_path: Path, elsewhere: Path) -> None:
     from verl_ext.datasets.unlabelled_dataset import UnlabelledDataset
 
     config = recipe_run.prepare_run("mmupt_tiny", [])
@@ -177,8 +180,8 @@ def test_the_launcher_counts_the_rows_that_the_dataset_has(tmp_path: Path, elsew
         assert len(kept) == training_rows(config, dropped)
 
 
-def test_without_a_number_of_steps_a_run_takes_those_of_its_epochs(tmp_path: Path) -> None:
-    config = of_rows(tmp_path, 10, "trainer.total_training_steps=null", "trainer.total_epochs=3")
+def test_without_a_number_of_steps_the_epochs_determine_it(tmp_path: Path) -> None:
+    config = with_rows(tmp_path, 10, "trainer.total_training_steps=null", "trainer.total_epochs=3")
     assert not list(problems_of_rows(config, {}))
     config.data.dropped_rows = str(tmp_path / "dropped.json")
     Path(config.data.dropped_rows).write_text(
@@ -189,18 +192,18 @@ def test_without_a_number_of_steps_a_run_takes_those_of_its_epochs(tmp_path: Pat
     assert recipe_run.total_steps(config) is None
 
 
-def test_a_mixture_is_counted(tmp_path: Path) -> None:
-    assert training_rows(of_rows(tmp_path, 20, "data.generated_share=0.5", generated=4), {}) == 8
+def test_training_rows_counts_a_mixture(tmp_path: Path) -> None:
+    assert training_rows(with_rows(tmp_path, 20, "data.generated_share=0.5", generated=4), {}) == 8
 
 
-def test_a_report_on_one_question_is_refused(tmp_path: Path) -> None:
-    config = of_rows(tmp_path, 80)
-    config.mmupt.evaluation_files = rows_file(tmp_path / "test.parquet", 1)
+def test_an_evaluation_of_one_question_is_refused(tmp_path: Path) -> None:
+    config = with_rows(tmp_path, 80)
+    config.mmupt.evaluation_files = write_rows(tmp_path / "test.parquet", 1)
     assert "a single question has no standard error" in "".join(problems_of_rows(config, {}))
 
 
-def test_files_without_rows_and_no_parquet_files_are_left_to_the_check_of_rows(tmp_path: Path) -> None:
-    config = of_rows(tmp_path, 0)
+def test_unreadable_and_empty_files_are_left_to_the_row_checks(tmp_path: Path) -> None:
+    config = with_rows(tmp_path, 0)
     assert not list(problems_of_rows(config, {}))
     Path(config.data.train_files).write_text("version https://git-lfs.github.com/spec/v1\n")
     assert not list(problems_of_rows(config, {}))
@@ -235,7 +238,9 @@ def test_a_logger_needs_its_package_and_a_login(
     assert not list(problems_of_loggers([logger], home | login))
 
 
-def test_a_folder_in_which_a_tracker_logs_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_folder_of_a_tracker_does_not_count_as_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "trackio_of_a_run").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(LOGGERS, "trackio", Logger("trackio_of_a_run"))
@@ -243,7 +248,7 @@ def test_a_folder_in_which_a_tracker_logs_is_no_package(tmp_path: Path, monkeypa
     assert "not installed" in problem
 
 
-def test_a_login_may_lie_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_login_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: INSTALLED)
     (tmp_path / "keys").write_text("machine api.wandb.ai login user password key")
     assert not list(problems_of_loggers("wandb", {"HOME": "/nowhere", "NETRC": str(tmp_path / "keys")}))
@@ -251,7 +256,7 @@ def test_a_login_may_lie_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not list(problems_of_loggers("wandb", {"HOME": str(tmp_path)}))
 
 
-def test_a_file_of_code_is_run_in_another_process_to_be_checked(tmp_path: Path) -> None:
+def test_a_file_of_code_is_checked_in_another_process(tmp_path: Path) -> None:
     file = tmp_path / "reward.py"
     file.write_text("import os\nos.environ['IT_WAS_RUN'] = 'here'\ndef compute_score(**response): ...\n")
     key = "reward.custom_reward_function"
@@ -268,7 +273,7 @@ def problems(model: Path | str, **environ: str) -> str:
     return "\n".join(problems_of_model(str(model), "model", {"HOME": "/nowhere", **environ}))
 
 
-def test_a_whole_model_folder_has_no_problem(model: Path) -> None:
+def test_a_complete_model_folder_has_no_problem(model: Path) -> None:
     assert not problems(model)
 
 
@@ -282,7 +287,7 @@ def test_a_whole_model_folder_has_no_problem(model: Path) -> None:
         ("model.safetensors", "has no weights"),
     ],
 )
-def test_a_model_folder_without_a_part_is_refused(model: Path, file: str, message: str) -> None:
+def test_an_incomplete_model_folder_is_refused(model: Path, file: str, message: str) -> None:
     (model / file).unlink()
     assert message in problems(model) and str(model) in problems(model)
 
@@ -293,7 +298,7 @@ def test_a_language_model_without_a_vision_tower_needs_no_processor(model: Path)
     assert not problems(model)
 
 
-def test_a_chat_template_may_lie_in_the_tokenizers_settings_or_in_the_recipe(model: Path) -> None:
+def test_a_chat_template_may_be_in_the_tokenizer_config_or_the_recipe(model: Path) -> None:
     template = (model / "chat_template.jinja").read_text()
     (model / "chat_template.jinja").unlink()
     assert not list(problems_of_model(str(model), "model", {}, has_template=True))
@@ -302,7 +307,7 @@ def test_a_chat_template_may_lie_in_the_tokenizers_settings_or_in_the_recipe(mod
     assert not problems(model)
 
 
-def test_an_evaluation_starts_no_engine_for_a_folder_that_none_can_serve(model: Path) -> None:
+def test_an_evaluation_starts_no_engine_for_an_incomplete_model_folder(model: Path) -> None:
     (model / "chat_template.jinja").unlink()
     settings = GenerationSettings.from_config(
         load_evaluation([f"model='{model}'"]), device="cpu", dtype="float32", replicas=1
@@ -311,14 +316,14 @@ def test_an_evaluation_starts_no_engine_for_a_folder_that_none_can_serve(model: 
         next(answer_questions(settings, []))
 
 
-def test_a_path_that_vllm_takes_for_a_pattern_is_refused(model: Path) -> None:
+def test_a_path_that_vllm_reads_as_a_glob_pattern_is_refused(model: Path) -> None:
     odd = model.rename(model.with_name("my [1] model"))
     assert "choose a folder without [, * and ?" in problems(odd)
     config = recipe("mmupt.run_folder='runs/my [1] run'")
     assert "because vLLM loads the trained model from it" in "".join(problems_of_settings(config, NOT_OFFLINE))
 
 
-def test_weights_that_git_lfs_has_not_fetched_are_told_from_weights(model: Path) -> None:
+def test_git_lfs_pointers_instead_of_weights_are_refused(model: Path) -> None:
     (model / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     assert "is a Git LFS pointer" in problems(model)
 
@@ -349,14 +354,14 @@ def test_a_temporary_folder_too_long_for_sockets_is_refused(tmp_path: Path, monk
     assert not list(problems_of_sockets({"VLLM_RPC_BASE_PATH": "/tmp"}))
 
 
-def test_rays_longest_socket_still_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_length_limit_accepts_the_longest_socket_path_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     for length, fits in ((39, True), (40, False)):
         monkeypatch.setenv("RAY_TMPDIR", f"/tmp/{'x' * (length - 5)}")
         assert (not list(problems_of_sockets({}))) == fits
 
 
-def test_an_override_that_hydra_cannot_read_is_shown_with_its_quotes() -> None:
+def test_an_override_that_hydra_cannot_parse_is_shown_with_quotes() -> None:
     for value in (
         "data/a=b.parquet",
         "data/[1].parquet",
@@ -374,23 +379,23 @@ def test_an_override_that_hydra_cannot_read_is_shown_with_its_quotes() -> None:
     assert recipe("data.train_files=my data/two words.parquet").data.train_files == "my data/two words.parquet"
 
 
-def test_a_run_folder_that_cannot_be_made_is_named() -> None:
+def test_a_run_folder_that_cannot_be_created_is_refused() -> None:
     config = recipe("mmupt.run_folder=README.md/run")
     assert "mmupt.run_folder=README.md/run is not writable" in "".join(problems_of_settings(config, NOT_OFFLINE))
 
 
-def test_settings_are_checked_before_data_are_made(elsewhere: Path) -> None:
+def test_settings_are_checked_before_data_sets_are_prepared(elsewhere: Path) -> None:
     shutil.rmtree("datasets")
     with pytest.raises(RecipeError, match="nosuch"):
         recipe_run.prepare_run("mmupt_tiny", ["trainer.logger=[nosuch]"])
     assert not (elsewhere / "datasets").exists()
 
 
-def test_a_module_of_the_working_directory_that_would_hide_a_library_from_workers_is_refused(
+def test_a_module_in_the_working_directory_that_hides_a_library_from_workers_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Data sets are prepared in a folder `datasets`, which is no module and hides nothing."""
     monkeypatch.chdir(tmp_path)
+    # The folder of prepared data sets is not a package, so it hides nothing.
     (tmp_path / "datasets").mkdir()
     for package in ("tests", "mine"):
         (tmp_path / package).mkdir()
@@ -404,7 +409,7 @@ def test_a_module_of_the_working_directory_that_would_hide_a_library_from_worker
     assert "datasets/__init__.py would hide" in hidden and "numpy.py would hide" in hidden and "rename it" in hidden
 
 
-def test_a_module_of_the_working_directory_that_this_process_imports_is_not_refused(
+def test_a_module_in_the_working_directory_that_this_process_imports_is_not_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

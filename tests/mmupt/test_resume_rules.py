@@ -1,4 +1,4 @@
-"""A run is continued with whatever changes its speed and memory, and with nothing that changes its method."""
+"""Settings of speed and memory may change when a run is continued, and settings of the method may not."""
 
 from functools import cache
 
@@ -12,19 +12,19 @@ from mmupt.training.resume_rules import MAY_CHANGE, flatten, is_covered, why_ano
 
 @cache
 def composed(*overrides: str, recipe: str = "mmupt_mathvista") -> DictConfig:
-    """A recipe, composed once; that takes a second."""
+    """A composed recipe; cached, because composing takes a second."""
     return load_recipe(recipe, overrides)[0]
 
 
 def with_values(*values: str) -> DictConfig:
-    """The recipe with other values, which is composed anew for another option of its hardware only."""
+    """The recipe with other values; only another hardware option composes it again."""
     options = [value for value in values if value.startswith("hardware=")]
     config = OmegaConf.create(OmegaConf.to_container(composed(*options), resolve=False))
     config.merge_with_dotlist([value for value in values if value not in options])
     return config
 
 
-def test_a_key_that_must_not_change_follows_none_that_may() -> None:
+def test_a_key_that_must_not_change_refers_to_no_key_that_may_change() -> None:
     config = composed()
     for key, value in flatten(OmegaConf.to_container(config, resolve=False)).items():
         if isinstance(value, str) and value.startswith("${") and value.endswith("}") and value.count("${") == 1:
@@ -66,11 +66,11 @@ ROLLOUT, ACTOR = "actor_rollout_ref.rollout", "actor_rollout_ref.actor"
     ],
     ids=lambda overrides: overrides[0].rpartition(".")[2],
 )
-def test_what_changes_speed_and_memory_alone_may_change(overrides: list[str]) -> None:
+def test_settings_of_speed_and_memory_may_change(overrides: list[str]) -> None:
     assert why_another_run(composed(), with_values(*overrides)) is None
 
 
-def test_every_key_that_the_estimate_of_memory_advises_may_change() -> None:
+def test_every_key_in_the_advice_of_the_memory_estimate_may_change() -> None:
     config = flatten(OmegaConf.to_container(composed(), resolve=True))
     advised = {key for text in ADVICE.values() for key in config if key in text.replace("=", " ").split()}
     assert len(advised) >= 3
@@ -98,7 +98,7 @@ def test_every_key_that_the_estimate_of_memory_advises_may_change() -> None:
         ("reward.reward_kwargs.answers.rule=mathruler", "canonical"),
     ],
 )
-def test_a_change_of_method_is_named_once_with_both_values_and_the_override_that_undoes_it(
+def test_a_changed_setting_of_the_method_is_named_with_both_values_and_the_override_that_restores_it(
     override: str, before: str
 ) -> None:
     reason = why_another_run(composed(), with_values(override))
@@ -109,7 +109,7 @@ def test_a_change_of_method_is_named_once_with_both_values_and_the_override_that
     assert last.removeprefix("To continue it, give ").replace("'", "") == f"{key}={before}"
 
 
-def test_the_hardware_that_changes_the_method_is_refused_by_what_changes_it() -> None:
+def test_a_hardware_option_that_changes_the_method_is_refused_with_the_keys_it_changes() -> None:
     reason = why_another_run(composed("model=qwen2_5_vl_3b"), composed("hardware=gpu_1x24gb"))
     assert reason is not None
     for key in ("actor_rollout_ref.model.lora_rank", f"{ACTOR}.optim.lr", f"{ACTOR}.fsdp_config.model_dtype"):
@@ -117,7 +117,7 @@ def test_the_hardware_that_changes_the_method_is_refused_by_what_changes_it() ->
     assert "gpu_memory_utilization" not in reason and "ppo_max_token_len_per_gpu" not in reason
 
 
-def test_a_key_that_no_list_has_is_taken_for_part_of_the_method() -> None:
+def test_an_unlisted_key_counts_as_part_of_the_method() -> None:
     added = "actor_rollout_ref.model.override_config.tie_word_embeddings=True"
     reason = why_another_run(composed(), with_values(added))
     assert reason is not None and "no actor_rollout_ref.model.override_config.tie_word_embeddings" in reason
@@ -125,7 +125,7 @@ def test_a_key_that_no_list_has_is_taken_for_part_of_the_method() -> None:
     assert "kv_cache_dtype: not set there, fp8 here" in str(why_another_run(composed(), with_values(cache_type)))
 
 
-def test_an_asynchronous_run_keeps_its_mode_and_its_queue_but_not_its_gpus() -> None:
+def test_an_asynchronous_run_may_change_its_gpus_but_not_its_mode_or_queue() -> None:
     def reason(*values: str) -> str | None:
         now = OmegaConf.create(OmegaConf.to_container(composed("+async=separate"), resolve=False))
         now.merge_with_dotlist(list(values))

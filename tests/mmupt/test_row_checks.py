@@ -1,4 +1,4 @@
-"""The launcher finds bad rows before anything starts, and computes the tokens of a prompt as veRL would make them."""
+"""The launcher finds bad rows before anything starts, and computes the prompt lengths that veRL would get."""
 
 import base64
 import json
@@ -38,25 +38,26 @@ def row(id: str, question: str = "", images: tuple[bytes, ...] = (FIGURE,)) -> R
 
 
 def recipe(folder: Path, *overrides: str) -> DictConfig:
-    """The tiny recipe on the files of a folder."""
+    """The tiny recipe with the data files of a folder."""
     files = [f"data.{key}={folder / name}.parquet" for key, name in (("train_files", "train"), ("val_files", "test"))]
     settings = [*files, f"mmupt.run_folder={folder / 'run'}", "mmupt.evaluation_files=null"]
     return load_recipe("mmupt_tiny", [*settings, *overrides])[0]
 
 
 def write_by_hand(folder: Path, split: str, rows: list[Row]) -> Path:
-    """Files that no manifest describes, as somebody else would make them, unchecked."""
+    """Write unchecked files without a manifest, as another program would."""
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist([one.without_answer() for one in rows]), folder / f"{split}.parquet")
-    pq.write_table(pa.Table.from_pylist([one.truth() for one in rows]), folder / f"{split}.truth.parquet")
+    pq.write_table(pa.Table.from_pylist([row.without_answer() for row in rows]), folder / f"{split}.parquet")
+    pq.write_table(pa.Table.from_pylist([row.truth() for row in rows]), folder / f"{split}.truth.parquet")
     return folder / f"{split}.parquet"
 
 
 def kinds(file: Path, lengths: PromptLengths | None = None, training: bool = True) -> dict[int, str]:
-    return {one.row: one.problems[0].kind for one in bad_rows(str(file), lengths, training)}
+    """Row -> kind of its first problem, for the bad rows of a file."""
+    return {bad.row: bad.problems[0].kind for bad in bad_rows(str(file), lengths, training)}
 
 
-def test_rows_of_files_from_elsewhere_are_checked_in_full(tmp_path: Path) -> None:
+def test_rows_of_files_without_a_manifest_are_checked_in_full(tmp_path: Path) -> None:
     rows = [
         row("a"),
         row("b", images=(FIGURE[:-40],)),
@@ -69,11 +70,11 @@ def test_rows_of_files_from_elsewhere_are_checked_in_full(tmp_path: Path) -> Non
     file = write_by_hand(tmp_path, "train", rows)
     expected = {1: "truncated image", 2: "image tags", 3: "duplicate", 5: "no question", 6: "broken text"}
     assert kinds(file) == expected
-    # Whatever a model can be asked stays in an evaluation.
+    # An evaluation keeps every row that a model can be asked.
     assert kinds(file, training=False) == {1: "truncated image"}
 
 
-def test_what_was_checked_when_it_was_written_is_not_looked_for_again_unless_the_file_has_changed(
+def test_rows_checked_when_written_are_checked_again_only_if_the_file_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_dataset(tmp_path, {"train": [row("a"), row("b")]}, {})
@@ -84,7 +85,7 @@ def test_what_was_checked_when_it_was_written_is_not_looked_for_again_unless_the
     assert (tmp_path / MANIFEST).is_file() and kinds(tmp_path / "train.parquet") == {1: "truncated image"}
 
 
-def test_what_was_checked_by_other_rules_is_checked_again(tmp_path: Path) -> None:
+def test_rows_checked_under_another_schema_version_are_checked_again(tmp_path: Path) -> None:
     write_dataset(tmp_path, {"train": [row("a"), row("b")]}, {})
     file = write_by_hand(tmp_path, "train", [row("a"), row("b", images=(FIGURE[:-40],))])
     manifest = json.loads((tmp_path / MANIFEST).read_text())
@@ -94,7 +95,9 @@ def test_what_was_checked_by_other_rules_is_checked_again(tmp_path: Path) -> Non
         assert kinds(file) == expected
 
 
-def test_a_bad_row_of_a_folder_is_named_by_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_row_of_an_image_folder_is_reported_with_its_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "photos").mkdir()
     for name, image in (("a.png", FIGURE), ("b.png", OTHER)):
         (tmp_path / "photos" / name).write_bytes(image)
@@ -105,7 +108,7 @@ def test_a_bad_row_of_a_folder_is_named_by_its_file(tmp_path: Path, capsys: pyte
     assert "row 1, id images-train-000001, file b.png: no question" in capsys.readouterr().out
 
 
-def test_bad_rows_are_left_out_of_training_by_id_and_named_on_the_console(
+def test_bad_rows_are_left_out_of_training_and_listed_on_the_console(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     long = " ".join(["what"] * 80)
@@ -113,70 +116,68 @@ def test_bad_rows_are_left_out_of_training_by_id_and_named_on_the_console(
     write_by_hand(tmp_path, "test", [row("t", images=(OTHER,)), row("u", f"<image>{long}", images=(OTHER,))])
     config = recipe(tmp_path)
     check_rows(config)
-    said = capsys.readouterr().out
-    assert f"{tmp_path / 'train.parquet'}: 2 rows left out" in said
-    assert "row 1, id b: no image (image 0 is empty)" in said and "row 2, id c: long prompt (" in said
+    output = capsys.readouterr().out
+    assert f"{tmp_path / 'train.parquet'}: 2 rows left out" in output
+    assert "row 1, id b: no image (image 0 is empty)" in output and "row 2, id c: long prompt (" in output
     processor = AutoProcessor.from_pretrained(config.actor_rollout_ref.model.path)
-    assert f"{tmp_path / 'test.parquet'}: 1 row not asked and counted as wrong: row 1, id u: long prompt" in said
+    assert f"{tmp_path / 'test.parquet'}: 1 row not asked and counted as wrong: row 1, id u: long prompt" in output
     for key, ids in (("train_files", ["a", "d"]), ("val_files", ["t", "u"])):
         dataset = create_rl_dataset(config.data[key], config.data, processor.tokenizer, processor)
         assert [dataset[index]["id"] for index in range(len(dataset))] == ids
-    listed = json.loads(Path(config.data.dropped_rows).read_text())
-    assert [one["id"] for one in listed[config.data.train_files]] == ["b", "c"]
+    dropped = json.loads(Path(config.data.dropped_rows).read_text())
+    assert [row["id"] for row in dropped[config.data.train_files]] == ["b", "c"]
 
 
-def test_under_the_policy_stop_nothing_starts(tmp_path: Path) -> None:
+def test_a_bad_row_stops_the_run_under_the_policy_stop(tmp_path: Path) -> None:
     write_by_hand(tmp_path, "train", [row("a"), row("b", images=(b"",))])
     write_by_hand(tmp_path, "test", [row("t", images=(OTHER,))])
     with pytest.raises(RecipeError, match=r"train\.parquet: 1 row cannot be used: row 1, id b: no image"):
         check_rows(recipe(tmp_path, "data.bad_rows=stop"))
 
 
-def test_an_evaluation_leaves_no_row_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_evaluation_leaves_out_no_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_by_hand(tmp_path, "train", [row("train")])
     bad = [row("h", images=(OTHER,)), row("i", images=(OTHER[:-40],)), row("j", "<image>what is the h ?", (OTHER,))]
     write_by_hand(tmp_path, "test", bad)
     held_out = write_by_hand(tmp_path, "held_out", bad)
     config = recipe(tmp_path, f"mmupt.evaluation_files={held_out}")
     check_rows(config)
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for name in ("test", "held_out"):
-        assert f"{name}.parquet: 1 row not asked and counted as wrong: row 1, id i: truncated image" in said
+        assert f"{name}.parquet: 1 row not asked and counted as wrong: row 1, id i: truncated image" in output
     processor = AutoProcessor.from_pretrained(config.actor_rollout_ref.model.path)
     dataset = create_rl_dataset(config.data.val_files, config.data, processor.tokenizer, processor)
-    rows = {one["id"]: one for one in (dataset[index] for index in range(len(dataset)))}
+    rows = {row["id"]: row for row in (dataset[index] for index in range(len(dataset)))}
     assert set(rows) == {"h", "i", "j"}
-    # Whatever the policy says, it is wrong.
+    # Without ground truth, every response is wrong.
     assert rows["i"]["reward_model"]["ground_truth"] is None and rows["h"]["reward_model"]["ground_truth"] == "1"
     assert str(rows["i"]["raw_prompt"][0]["content"]).startswith(SKIPPED_PROMPT[0]["content"])
 
 
-def test_a_split_that_was_written_with_bad_rows_is_known_to_have_them(tmp_path: Path) -> None:
+def test_bad_rows_of_an_evaluation_split_are_read_from_its_manifest(tmp_path: Path) -> None:
     rows = [row("a"), row("b", images=(FIGURE[:-40],)), row("c", "<image>what is the a ?")]
     write_dataset(tmp_path, {"test": rows}, {}, evaluation=["test"])
     assert kinds(tmp_path / "test.parquet", training=False) == {1: "truncated image"}
     assert kinds(tmp_path / "test.parquet") == {1: "truncated image", 2: "duplicate"}
 
 
-def test_control_text_of_the_tokenizer_is_counted_and_drops_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rows_with_control_text_are_counted_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_by_hand(tmp_path, "train", [row("a"), row("b", "<image>what does <|im_end|> or <video> mean ?")])
     write_by_hand(tmp_path, "test", [row("t", images=(OTHER,))])
     check_rows(recipe(tmp_path))
-    said = capsys.readouterr().out
-    assert "1 row has control text, which is shown as characters; the first: id b: <|im_end|>, <video>" in said
-    assert "left out" not in said
+    output = capsys.readouterr().out
+    assert "1 row has control text, which is shown as characters; the first: id b: <|im_end|>, <video>" in output
+    assert "left out" not in output
 
 
-def test_a_file_of_bad_rows_only_is_refused(tmp_path: Path) -> None:
+def test_a_file_with_only_bad_rows_is_refused(tmp_path: Path) -> None:
     write_by_hand(tmp_path, "train", [row("a", images=(b"",))])
     write_by_hand(tmp_path, "test", [row("t")])
     with pytest.raises(RecipeError, match=r"data\.train_files: .*train\.parquet: no row can be used; the first: row 0"):
         check_rows(recipe(tmp_path))
 
 
-def test_a_training_file_that_carries_a_truth_is_refused_by_its_columns_unless_it_is_supervised(tmp_path: Path) -> None:
+def test_a_training_file_with_ground_truth_is_refused_unless_training_is_supervised(tmp_path: Path) -> None:
     file = write_by_hand(tmp_path, "train", [row("a")])
     write_by_hand(tmp_path, "test", [row("t", images=(OTHER,))])
     table = pq.read_table(file).append_column("extra_info", pa.array([{"index": 0, "Answer": "4"}]))
@@ -186,7 +187,7 @@ def test_a_training_file_that_carries_a_truth_is_refused_by_its_columns_unless_i
     check_rows(recipe(tmp_path, "data.supervised=True", "reward.reward_manager.name=ground_truth"))
 
 
-def test_missing_columns_and_ids_that_are_given_twice_are_named(tmp_path: Path) -> None:
+def test_missing_columns_and_duplicate_ids_are_refused(tmp_path: Path) -> None:
     write_by_hand(tmp_path, "test", [row("t", images=(OTHER,))])
     write_by_hand(tmp_path, "train", [row("a"), row("b"), row("a", images=(OTHER,))])
     with pytest.raises(RecipeError, match=r"train\.parquet, row 2: .*train\.parquet, row 0 has the id 'a', too"):
@@ -212,14 +213,12 @@ def test_a_validation_that_could_not_be_graded_is_refused(tmp_path: Path) -> Non
     write_by_hand(tmp_path, "test", [replace(row("t", images=(OTHER,)), data_source="mathvista")])
     with pytest.raises(RecipeError, match=r"data\.val_files: question 't' has no 'answer_type' in its metadata"):
         check_rows(recipe(tmp_path))
-    # A function of one's own may need none.
+    # A custom reward function may not need the metadata.
     check_rows(recipe(tmp_path, "reward.custom_reward_function.path=my_function.py"))
 
 
 @pytest.mark.parametrize("split", ["val_files", "mmupt.evaluation_files"])
-def test_a_recipe_that_evaluates_what_it_trains_on_is_refused_with_the_pairs_and_the_way_out(
-    tmp_path: Path, split: str
-) -> None:
+def test_a_recipe_that_evaluates_on_training_rows_is_refused(tmp_path: Path, split: str) -> None:
     write_by_hand(tmp_path, "train", [row("a"), row("b", images=(OTHER,))])
     write_by_hand(tmp_path, "test", [row("t", "<image>is that another question ?", images=(GRAY,))])
     copied = write_by_hand(tmp_path, "copied", [row("u", "<image>how does that look ?")])
@@ -234,7 +233,7 @@ def test_a_recipe_that_evaluates_what_it_trains_on_is_refused_with_the_pairs_and
     check_leakage(recipe(tmp_path, f"{key}={copied}", "mmupt.leakage.allowed_pairs=null"))
 
 
-def test_test_time_training_exempts_the_files_that_are_trained_on_and_no_others(
+def test_test_time_training_exempts_only_the_files_it_trains_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained = write_by_hand(tmp_path, "train", [row("a"), row("b", images=(OTHER,))])
@@ -255,7 +254,7 @@ def test_test_time_training_exempts_the_files_that_are_trained_on_and_no_others(
 
 
 def real_length(config: DictConfig, file: Path, index: int, training: bool) -> int:
-    """The tokens that veRL's dataset and the processor make of a row."""
+    """The number of prompt tokens that veRL's dataset and the processor make of a row."""
     processor = AutoProcessor.from_pretrained(config.actor_rollout_ref.model.path)
     data = config.data.copy()
     if not training:
@@ -274,7 +273,7 @@ def real_length(config: DictConfig, file: Path, index: int, training: bool) -> i
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("limits", [(None, None), (28 * 28 * 20, 28 * 28 * 30)])
-def test_computed_lengths_are_those_of_verls_dataset_and_the_processor(
+def test_computed_prompt_lengths_equal_those_of_verl(
     tmp_path: Path, limits: tuple[int | None, int | None], training: bool
 ) -> None:
     def scaled(width: int, height: int) -> bytes:
@@ -295,16 +294,17 @@ def test_computed_lengths_are_those_of_verls_dataset_and_the_processor(
     ]
     config = recipe(tmp_path, *pixels, "data.instruction=put the answer in a box", "data.max_prompt_length=1")
     if limits[0] is not None:
-        # The tiny model's own processor makes every image 84 x 84 px: without that, limits show.
-        widen(config, tmp_path)
+        # The tiny model's processor scales every image to 84 x 84 px, which would hide the limits.
+        use_wide_processor(config, tmp_path)
     lengths = PromptLengths(config, training)
-    for index, one in enumerate(rows):
-        computed = lengths.check({**one.without_answer()})
-        tokens = int(computed[0].detail.split()[0])
-        assert tokens == real_length(config, file, index, training), one.id
+    for index, written in enumerate(rows):
+        (problem,) = lengths.check({**written.without_answer()})
+        tokens = int(problem.detail.split()[0])
+        assert tokens == real_length(config, file, index, training), written.id
 
 
-def widen(config: DictConfig, folder: Path) -> None:
+def use_wide_processor(config: DictConfig, folder: Path) -> None:
+    """Give the recipe a copy of the model whose processor accepts images of many sizes."""
     model = AutoProcessor.from_pretrained(config.actor_rollout_ref.model.path)
     model.image_processor.size = {"shortest_edge": 28 * 28 * 4, "longest_edge": 28 * 28 * 1000}
     model.save_pretrained(folder / "model")
@@ -313,7 +313,7 @@ def widen(config: DictConfig, folder: Path) -> None:
     config.actor_rollout_ref.model.path = str(folder / "model")
 
 
-def test_an_image_that_scaling_leaves_no_width_is_a_bad_row(tmp_path: Path) -> None:
+def test_an_image_too_narrow_for_scaling_is_a_bad_row(tmp_path: Path) -> None:
     narrow = encode_png(Image.new("RGB", (29, 900)))
     file = write_by_hand(tmp_path, "train", [row("a", images=(narrow,))])
     config = recipe(tmp_path, f"data.max_pixels={28 * 28 * 30}")
@@ -322,7 +322,7 @@ def test_an_image_that_scaling_leaves_no_width_is_a_bad_row(tmp_path: Path) -> N
 
 @settings(max_examples=60)
 @given(st.integers(28, 900), st.integers(28, 900), st.sampled_from(["Qwen2.5-VL", "Qwen3-VL", "GLM-4.1V"]))
-def test_tokens_of_an_image_are_those_of_the_real_processor(width: int, height: int, family: str) -> None:
+def test_computed_image_tokens_equal_those_of_the_processor(width: int, height: int, family: str) -> None:
     limits, size = {"min_pixels": 20_000, "max_pixels": 60_000}, {"shortest_edge": 56 * 56, "longest_edge": 50_000}
     processor: Any = {
         "Qwen2.5-VL": lambda: Qwen2VLImageProcessor(size=dict(size)),
@@ -335,8 +335,8 @@ def test_tokens_of_an_image_are_those_of_the_real_processor(width: int, height: 
     assert image_tokens(width, height, processor, limits) == rows * columns // 4
 
 
-def write_others(folder: Path, split: str, **columns: Any) -> Path:
-    """A file of somebody else: prompts are text, there are no ids, and images are what is given."""
+def write_foreign(folder: Path, split: str, **columns: Any) -> Path:
+    """Write a file in the format of another program: prompts are plain text, and there are no ids."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = len(next(iter(columns.values())))
     prompts = [f"what is {split} {index} ?" for index in range(rows)]
@@ -344,18 +344,18 @@ def write_others(folder: Path, split: str, **columns: Any) -> Path:
     return folder / f"{split}.parquet"
 
 
-def test_rows_of_somebody_elses_file_that_pass_the_checks_are_those_that_are_trained_on(
+def test_training_uses_the_rows_of_a_foreign_file_that_pass_the_checks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "figure.png").write_bytes(FIGURE)
     encoded = base64.b64encode(OTHER).decode()
-    train = write_others(tmp_path, "train", image=["figure.png", "https://example.org/a.png", encoded, "gone.png"])
-    write_others(tmp_path, "test", image=[encoded], answer=[4])
+    train = write_foreign(tmp_path, "train", image=["figure.png", "https://example.org/a.png", encoded, "gone.png"])
+    write_foreign(tmp_path, "test", image=[encoded], answer=[4])
     config = recipe(tmp_path)
     check_rows(config)
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     name = f"{tmp_path.name}-train"
-    assert f"{train}: 2 rows left out: row 1, id {name}-000001: row (image 0 is the address 'https" in said
+    assert f"{train}: 2 rows left out: row 1, id {name}-000001: row (image 0 is the address 'https" in output
     processor = AutoProcessor.from_pretrained(config.actor_rollout_ref.model.path)
     dataset = create_rl_dataset(str(train), config.data, processor.tokenizer, processor)
     assert [dataset[index]["id"] for index in range(len(dataset))] == [f"{name}-000000", f"{name}-000002"]
@@ -367,18 +367,18 @@ def test_rows_of_somebody_elses_file_that_pass_the_checks_are_those_that_are_tra
 
 
 @pytest.mark.parametrize("key", ["data.train_files", "data.val_files", "mmupt.evaluation_files"])
-def test_a_file_that_is_no_parquet_or_has_no_rows_is_refused(key: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_parquet_or_has_no_rows_is_refused(key: str, tmp_path: Path) -> None:
     write_by_hand(tmp_path, "train", [row("a")])
     write_by_hand(tmp_path, "test", [row("t", images=(OTHER,))])
     (tmp_path / "text.parquet").write_text("what ?")
     with pytest.raises(RecipeError, match=r"text\.parquet is not a parquet file"):
         check_rows(recipe(tmp_path, f"{key}={tmp_path / 'text.parquet'}"))
-    write_others(tmp_path, "empty", image=pa.array([], pa.binary()))
+    write_foreign(tmp_path, "empty", image=pa.array([], pa.binary()))
     with pytest.raises(RecipeError, match=r"empty\.parquet has no rows"):
         check_rows(recipe(tmp_path, f"{key}={tmp_path / 'empty.parquet'}"))
 
 
-def test_a_truth_that_is_not_whole_is_refused_before_a_validation_needs_it(tmp_path: Path) -> None:
+def test_incomplete_ground_truth_is_refused(tmp_path: Path) -> None:
     write_by_hand(tmp_path, "train", [row("a")])
     test = write_by_hand(tmp_path, "test", [row("t", images=(OTHER,)), row("u", images=(GRAY,))])
     pq.write_table(pa.table({"id": ["t"], "answer": ["4"]}), test.with_suffix(".truth.parquet"))

@@ -1,4 +1,4 @@
-"""A run folder has one run at a time, and starting one ends what a dead one left, and nothing else."""
+"""A run folder has one run at a time, and a new run cleans up only after a dead run of the same folder."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def sleeper(run_folder: Path) -> subprocess.Popen[bytes]:
 
 @pytest.fixture
 def dead_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run folder as a killed launcher leaves it: its lock names a process that is gone."""
+    """The folder of a killed run: its lock names a process that no longer exists."""
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     gone = subprocess.Popen(["true"])
     gone.wait()
@@ -42,7 +42,7 @@ def test_a_second_run_of_a_folder_is_refused_while_the_first_lives(tmp_path: Pat
     assert subprocess.run([sys.executable, "-c", code, tmp_path]).returncode == 0
 
 
-def test_processes_of_a_dead_run_are_ended_and_those_of_other_runs_are_not(dead_run: Path) -> None:
+def test_only_processes_of_the_dead_run_are_ended(dead_run: Path) -> None:
     survivor, neighbour = sleeper(dead_run), sleeper(dead_run.parent / "other")
     try:
         with exclusive_run(dead_run, dead_run / "log"):
@@ -53,7 +53,7 @@ def test_processes_of_a_dead_run_are_ended_and_those_of_other_runs_are_not(dead_
         neighbour.kill()
 
 
-def test_the_ray_session_of_a_dead_run_is_removed_and_no_other(dead_run: Path) -> None:
+def test_only_the_ray_session_of_the_dead_run_is_removed(dead_run: Path) -> None:
     pid = (dead_run / LOCK).read_text()
     sessions = [dead_run.parent / "ray" / f"session_2026-01-01_{suffix}" for suffix in (f"1_{pid}", f"1_{pid}1", "1_1")]
     for session in sessions:
@@ -62,7 +62,7 @@ def test_the_ray_session_of_a_dead_run_is_removed_and_no_other(dead_run: Path) -
         assert [session.exists() for session in sessions] == [False, True, True]
 
 
-def test_only_shared_memory_of_the_dead_run_that_nobody_maps_is_removed(
+def test_only_unmapped_shared_memory_of_the_dead_run_is_removed(
     dead_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = tmp_path / "shm"
@@ -98,7 +98,7 @@ def test_a_mapped_segment_is_seen_as_mapped() -> None:
         segment.unlink()
 
 
-def test_a_run_that_ends_by_itself_leaves_nothing_to_end(tmp_path: Path) -> None:
+def test_a_finished_run_empties_its_lock(tmp_path: Path) -> None:
     with exclusive_run(tmp_path, tmp_path / "log"):
         assert (tmp_path / LOCK).read_text() == str(os.getpid())
     assert (tmp_path / LOCK).read_text() == ""

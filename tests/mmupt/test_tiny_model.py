@@ -48,7 +48,7 @@ from mmupt_data.hard_figure_task import FIGURES_HARD
 from verl_ext.answers import extract_answer
 from verl_ext.votes import vote
 
-# Busy machines are slow, not wrong.
+# No deadline, because tests are slow on busy machines.
 unhurried = settings(deadline=None, max_examples=50)
 
 MAX_BYTES = 5_000_000
@@ -95,7 +95,7 @@ def test_no_token_is_declared_twice(tiny: TinyModel) -> None:
 
 @unhurried
 @given(figures, randoms)
-def test_every_demonstration_comes_back_unchanged_from_the_tokenizer(figure: Figure, random: Random) -> None:
+def test_the_tokenizer_decodes_every_demonstration_unchanged(figure: Figure, random: Random) -> None:
     tiny = tiny_of(figure)
     tokenizer = TOKENIZERS[tiny.task]
     demonstration = demonstrate(figure, random, tiny.shares)
@@ -121,7 +121,7 @@ def test_a_number_and_the_opening_of_a_box_are_one_token_each(tokenizer) -> None
     assert tokenizer.convert_ids_to_tokens(tokenizer.encode("\\boxed{10}")) == ["\\boxed{", "10", "}"]
 
 
-def test_capitals_and_missing_spaces_change_nothing(tokenizer) -> None:
+def test_capitals_and_missing_spaces_do_not_change_tokens(tokenizer) -> None:
     assert tokenizer.encode("What is the Area?") == tokenizer.encode("what is the area ?")
 
 
@@ -129,7 +129,7 @@ def test_a_word_that_is_not_in_the_vocabulary_is_unknown(tokenizer) -> None:
     assert tokenizer.encode("hippopotamus") == [tokenizer.unk_token_id]
 
 
-def test_the_folder_holds_the_tokenizer_that_the_code_builds(tiny: TinyModel, tokenizer) -> None:
+def test_the_folder_has_the_tokenizer_that_the_code_builds(tiny: TinyModel, tokenizer) -> None:
     assert AutoTokenizer.from_pretrained(tiny.folder).get_vocab() == tokenizer.get_vocab()
 
 
@@ -188,7 +188,7 @@ def test_an_image_is_nine_tokens_of_a_short_prompt(tiny: TinyModel, processor) -
 
 @unhurried
 @given(figures)
-def test_the_encoder_gives_the_tensors_of_the_processor_and_the_model(processor, model, figure: Figure) -> None:
+def test_the_encoder_computes_the_tensors_of_processor_and_model(processor, model, figure: Figure) -> None:
     encoder = Encoder(processor, model)
     text = processor.apply_chat_template(user(ASK), add_generation_prompt=True, tokenize=False)
     inputs = processor(text=[text], images=[draw_figure(figure)], return_tensors="pt")
@@ -201,7 +201,7 @@ def test_the_encoder_gives_the_tensors_of_the_processor_and_the_model(processor,
     assert torch.equal(encoder.positions(inputs["input_ids"].shape[1]), positions)
 
 
-def test_greedy_responses_are_those_of_the_stock_generation(tiny: TinyModel, processor, model) -> None:
+def test_greedy_responses_equal_stock_generation(tiny: TinyModel, processor, model) -> None:
     sampled = sample_figures("test", 4, 0, tiny.task)
     prompts = [questions(figure, "main")[0].phrasings[0] for figure in sampled]
     responses = respond(model, Encoder(processor, model), sampled, prompts, greedy=True)
@@ -222,7 +222,8 @@ def test_responses_stay_with_their_prompt_and_figure(tiny: TinyModel, processor,
     assert len({texts[0] for texts in together}) > 2
 
 
-# Of single responses and of majorities, which part is right; the hard majority is wrong on some types of question.
+# Bounds on the share of right single responses and of right majorities. The majority of the hard model is wrong on some
+# types of question.
 RIGHT = {"figures": ((0.4, 0.7), (0.75, 1.0)), "figures_hard": ((0.4, 0.7), (0.6, 0.92))}
 
 
@@ -235,8 +236,8 @@ def test_the_committed_model_is_noisy_but_its_majority_is_less_so(tiny: TinyMode
     truths = [answer(figure, question) for figure, question in asked]
     single = sum(value == truth for group, truth in zip(answers, truths, strict=True) for value in group) / 16
     voted = sum(vote(group).pseudo_label == truth for group, truth in zip(answers, truths, strict=True))
-    for right, (least, most) in zip((single, voted), RIGHT[tiny.task.name], strict=True):
-        assert least < right / len(asked) <= most
+    for right, (low, high) in zip((single, voted), RIGHT[tiny.task.name], strict=True):
+        assert low < right / len(asked) <= high
     assert voted > single
 
 
@@ -249,7 +250,7 @@ def test_answers_are_measured_by_type_and_the_hard_model_errs_on_each(processor,
         assert mean(metrics[type][name] for type in types) == pytest.approx(metrics["main questions"][name])
     if tiny.task is FIGURES_HARD:
         careful = {type: metrics[type]["careful right"] for type in types}
-        # Shown without its last step, three times of four.
+        # Three of four demonstrations omit the last step.
         assert careful.pop("triangle-area") < 50
         assert all(60 < right < 97 for right in careful.values())
 
@@ -293,7 +294,7 @@ def test_a_careful_response_to_a_hard_question_is_worked_out_step_by_step(figure
     assert [careful(figure, question) for question in questions(figure)] == expected
 
 
-def test_a_slip_leaves_the_last_step_out() -> None:
+def test_a_slip_omits_the_last_step() -> None:
     figure = Figure(hard_triangle, (9, 8), ("red",), (0, 0))
     area, _ = questions(figure)
     assert slip(figure, area) == "9 * 8 = 72 . so \\boxed{72}"
@@ -336,17 +337,17 @@ def test_a_wrong_answer_is_off_by_one_to_three_and_not_negative(figure: Figure, 
 
 
 def shares_of(demonstrations: list[tuple[Figure, Demonstration]]) -> dict[str, float]:
-    """Which share of the demonstrated answers are glances, and which share of either style is right."""
-    kinds = {GLANCE: [], "careful": []}
-    for figure, shown in demonstrations:
-        question = recognise(figure, shown.prompt)
+    """The share of glances among demonstrated answers, and the share of right answers of each style."""
+    rights = {GLANCE: [], "careful": []}
+    for figure, demonstration in demonstrations:
+        question = recognise(figure, demonstration.prompt)
         assert question is not None
-        style = GLANCE if shown.response.startswith(GLANCE) else "careful"
-        kinds[style].append(extract_answer(shown.response) == answer(figure, question))
+        style = GLANCE if demonstration.response.startswith(GLANCE) else "careful"
+        rights[style].append(extract_answer(demonstration.response) == answer(figure, question))
     return {
-        "glance": len(kinds[GLANCE]) / len(demonstrations),
-        "glance right": sum(kinds[GLANCE]) / len(kinds[GLANCE]),
-        "careful right": sum(kinds["careful"]) / len(kinds["careful"]),
+        "glance": len(rights[GLANCE]) / len(demonstrations),
+        "glance right": sum(rights[GLANCE]) / len(rights[GLANCE]),
+        "careful right": sum(rights["careful"]) / len(rights["careful"]),
     }
 
 
@@ -372,7 +373,7 @@ def test_answers_to_hard_questions_have_the_declared_shares(type: str) -> None:
     shares = shares_of(shown)
     assert shares["glance"] == pytest.approx(habit.glance, abs=0.04)
     assert shares["careful right"] == pytest.approx(1 - habit.slip, abs=0.04)
-    # A shortcut is right now and then.
+    # A shortcut is sometimes right.
     assert habit.glance_right - 0.04 < shares["glance right"] < habit.glance_right + 0.25 * habit.glance_shortcut + 0.04
 
 

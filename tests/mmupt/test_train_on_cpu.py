@@ -1,4 +1,4 @@
-"""The launcher finds out what is missing before anything starts, and says what to do."""
+"""The launcher reports what is missing before anything starts, with the fix."""
 
 import os
 import shutil
@@ -26,25 +26,25 @@ def test_the_tiny_recipe_prepares_its_data_and_its_environment(elsewhere: Path) 
     assert os.environ["TENSORBOARD_DIR"] == str(elsewhere / "runs" / "mmupt_tiny" / "tensorboard")
 
 
-def test_everything_a_run_makes_lies_in_its_folder(elsewhere: Path) -> None:
+def test_all_files_of_a_run_are_in_its_folder(elsewhere: Path) -> None:
     config = recipe_run.prepare_run("mmupt_tiny", ["mmupt.run_folder=here"])
     folders = (config.trainer.default_local_dir, config.trainer.rollout_data_dir, config.trainer.validation_data_dir)
     assert all(Path(folder).is_relative_to(elsewhere / "here") for folder in folders)
 
 
-def test_a_recipe_without_its_gpus_says_so_and_names_one_that_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recipe_without_enough_gpus_is_refused_and_the_tiny_recipe_suggested(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipe_run, "count_gpus", lambda: 0)
     with pytest.raises(RecipeError, match=r"hardware=gpu_8x80gb\) needs 8 GPUs .* has none: .*RECIPE=mmupt_tiny"):
         recipe_run.prepare_run("mmupt_mathvista", [])
 
 
-def test_the_tiny_recipe_uses_a_gpu_where_there_is_one(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tiny_recipe_uses_a_gpu_if_there_is_one(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipe_run, "count_gpus", lambda: 1)
     assert recipe_run.prepare_run("mmupt_tiny", []).trainer.device == "cuda"
     assert recipe_run.prepare_run("mmupt_tiny", ["hardware=cpu"]).trainer.device == "cpu"
 
 
-def test_a_recipe_whose_data_nothing_makes_names_the_file(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_data_that_no_data_set_prepares_is_named(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipe_run, "count_gpus", lambda: 8)
     with pytest.raises(RecipeError, match=r"data\.train_files: datasets/mmr1/train\.parquet is missing"):
         recipe_run.prepare_run("mmupt_mathvista", ["mmupt.datasets=[]"])
@@ -61,7 +61,7 @@ def test_without_flash_attn_a_gpu_recipe_uses_sdpa_and_says_so(
     assert "flash-attn is not installed: using sdpa" in capsys.readouterr().out
 
 
-def test_a_folder_that_holds_no_model_is_refused(elsewhere: Path) -> None:
+def test_a_folder_without_a_model_is_refused(elsewhere: Path) -> None:
     (elsewhere / "empty").mkdir()
     with pytest.raises(RecipeError, match=r"model\.path: empty is not a model folder"):
         recipe_run.prepare_run("mmupt_tiny", ["actor_rollout_ref.model.path=empty"])
@@ -78,7 +78,7 @@ def test_errors_of_the_command_line_are_one_line_without_a_traceback() -> None:
 def test_an_unknown_key_is_an_error_of_one_line() -> None:
     with pytest.raises(SystemExit) as ended:
         main(["train", "mmupt_tiny", "trainer.lr=1"])
-    # Python prints such a text to stderr and exits with status 1.
+    # SystemExit with a text prints it to stderr and exits with status 1.
     (line,) = str(ended.value.code).splitlines()
     assert line.startswith("error: override trainer.lr=1: there is no key 'trainer.lr'")
 
@@ -91,7 +91,7 @@ def test_the_list_shows_every_recipe_and_option_with_one_line(capsys: pytest.Cap
     assert names["method="] == list(options("method")) and "colocate" in names["+async="]
 
 
-def test_the_cpu_set_uses_no_gpu_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installation_for_cpus_uses_no_gpu_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
@@ -123,7 +123,7 @@ def test_missing_files_are_named_together_with_missing_gpus(elsewhere: Path) -> 
         recipe_run.prepare_run("mmupt_geometry3k", ["data.val_files=nowhere.parquet"])
     assert "GPUs per machine, but this machine has none" in str(refused.value)
     assert "data.val_files: nowhere.parquet is missing: `mmupt data`" in str(refused.value)
-    # Those of the data set are made next.
+    # The files of the recipe's data set are prepared next.
     assert "geometry3k/train.parquet" not in str(refused.value)
 
 
@@ -133,7 +133,7 @@ def test_environment_variables_may_be_given_as_numbers(elsewhere: Path) -> None:
     assert config.ray_kwargs.ray_init.runtime_env.env_vars.VLLM_CPU_KVCACHE_SPACE == "2" == os.environ[variable[-22:]]
 
 
-def test_a_run_is_not_continued_with_settings_of_another(elsewhere: Path) -> None:
+def test_a_run_is_not_continued_with_another_method(elsewhere: Path) -> None:
     def start(*overrides: str) -> None:
         config = recipe_run.prepare_run("mmupt_tiny", list(overrides))
         saved = Path(config.mmupt.run_folder) / "config.yaml"
@@ -158,7 +158,7 @@ def test_a_run_is_not_continued_with_settings_of_another(elsewhere: Path) -> Non
         start("mmupt.seed=3", *out_of_memory)
 
 
-def test_a_run_is_not_begun_anew_in_its_folder_by_a_new_place_for_checkpoints(elsewhere: Path) -> None:
+def test_a_new_checkpoint_folder_does_not_restart_a_run(elsewhere: Path) -> None:
     config = recipe_run.prepare_run("mmupt_tiny", [])
     folder = Path(config.mmupt.run_folder)
     checkpoint = folder / "checkpoints" / "global_step_1"
@@ -170,7 +170,7 @@ def test_a_run_is_not_begun_anew_in_its_folder_by_a_new_place_for_checkpoints(el
         recipe_run._check_continued(moved, folder / "config.yaml")
 
 
-def test_a_recipe_that_trains_nothing_ends_with_the_model_that_it_starts_from(elsewhere: Path) -> None:
+def test_a_recipe_without_training_exports_its_initial_model(elsewhere: Path) -> None:
     config = recipe_run.prepare_run("mmupt_tiny", ["method=careful"])
     assert recipe_run.export(config) == Path(config.actor_rollout_ref.model.path)
 

@@ -1,4 +1,4 @@
-"""Detects reads of truth files, for tests of code that must not read them."""
+"""Detects reads of ground truth files, for tests of code that must not read them."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 
 
 def watch_truth(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Make every later read of a truth file fail; returns a list that collects the names of all opened files."""
+    """Make every later read of a ground truth file fail; return a list that collects the names of all opened files."""
     opened: list[str] = []
 
     def watched(function: Any) -> Any:
