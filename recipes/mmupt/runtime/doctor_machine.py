@@ -20,9 +20,9 @@ DISK = 10 * GIB
 # Ray's object store takes this share of the main memory. Its cap, the size of /dev/shm, is never below this many bytes;
 # a store larger than /dev/shm is put on disk (ray/_private/utils.py, resolve_object_store_memory; services.py,
 # determine_plasma_store_config).
-OBJECT_STORE_SHARE, OBJECT_STORE_LEAST = 0.3, 10**10
+OBJECT_STORE_SHARE, MIN_OBJECT_STORE_CAP = 0.3, 10**10
 # Docker's default is 64 MB.
-SHARED_MEMORY_LEAST = GIB
+MIN_SHARED_MEMORY = GIB
 # Ray spills no objects to a disk that is fuller than this (local_fs_capacity_threshold).
 FULL_DISK = 0.95
 
@@ -79,9 +79,9 @@ def check_shared_memory(space: Space, memory: int) -> Iterator[Finding]:
     """Check /dev/shm, through which Ray, veRL and vLLM exchange tensors; `memory` is the main memory in bytes."""
     found = f"{_of(space)} in /dev/shm"
     grow = "docker run --shm-size=16g (or --ipc=host); elsewhere mount -o remount,size=16g /dev/shm"
-    if space.total < SHARED_MEMORY_LEAST:
+    if space.total < MIN_SHARED_MEMORY:
         yield Finding("shared memory", "problem", found, grow)
-    elif space.free < min(OBJECT_STORE_SHARE * memory, OBJECT_STORE_LEAST):
+    elif space.free < min(OBJECT_STORE_SHARE * memory, MIN_OBJECT_STORE_CAP):
         yield Finding(
             "shared memory",
             "warning",
