@@ -16,7 +16,7 @@ from mmupt.runtime.environment import (
     remove_copies,
     visible_gpu_variables,
 )
-from mmupt.runtime.preflight import hub_cache
+from mmupt.runtime.model_checks import hub_cache
 from mmupt.training import recipe_run
 
 

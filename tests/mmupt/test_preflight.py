@@ -20,18 +20,11 @@ from mmupt.evaluation.evaluate import EvaluationError
 from mmupt.evaluation.evaluate import load_evaluation_config as load_evaluation
 from mmupt.evaluation.generation import EngineError, answer_questions
 from mmupt.evaluation.generation_settings import GenerationSettings
-from mmupt.runtime import preflight
-from mmupt.runtime.preflight import (
-    LOGGERS,
-    Logger,
-    problems_of_loggers,
-    problems_of_model,
-    problems_of_rows,
-    problems_of_settings,
-    problems_of_sockets,
-    problems_of_working_directory,
-    training_rows,
-)
+from mmupt.runtime import logger_checks
+from mmupt.runtime.folder_checks import problems_of_sockets, problems_of_working_directory
+from mmupt.runtime.logger_checks import LOGGERS, Logger, problems_of_loggers
+from mmupt.runtime.model_checks import problems_of_model
+from mmupt.runtime.preflight import problems_of_rows, problems_of_settings, training_rows
 from mmupt.training import recipe_run
 
 MODEL = Path("recipes/mmupt/tiny/model")
@@ -228,11 +221,11 @@ def test_a_logger_needs_its_package_and_a_login(
     logger: str, login: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = {"HOME": str(tmp_path)}
-    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(logger_checks.importlib.util, "find_spec", lambda name: None)
     (problem,) = problems_of_loggers([logger, "console"], home | login)
     assert f"trainer.logger: {logger} needs the package" in problem and "not installed" in problem
     assert re.search(rf"run `\S+ -m uv pip install {LOGGERS[logger].module}`", problem)
-    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: INSTALLED)
+    monkeypatch.setattr(logger_checks.importlib.util, "find_spec", lambda name: INSTALLED)
     (problem,) = problems_of_loggers(logger, home)
     assert f"trainer.logger: {logger} has no login" in problem
     assert not list(problems_of_loggers([logger], home | login))
@@ -249,7 +242,7 @@ def test_the_log_folder_of_a_tracker_does_not_count_as_its_package(
 
 
 def test_a_login_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: INSTALLED)
+    monkeypatch.setattr(logger_checks.importlib.util, "find_spec", lambda name: INSTALLED)
     (tmp_path / "keys").write_text("machine api.wandb.ai login user password key")
     assert not list(problems_of_loggers("wandb", {"HOME": "/nowhere", "NETRC": str(tmp_path / "keys")}))
     (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password key")

@@ -17,7 +17,8 @@ from mmupt.evaluation.messages import engine_prompt
 from mmupt.evaluation.prompt_processor import load_processor
 from mmupt.evaluation.response_files import Mode, Response
 from mmupt.hardware import CPU, ray_address, use_cpu_variables
-from mmupt.runtime.preflight import problems_of_asking, problems_of_working_directory
+from mmupt.runtime.folder_checks import problems_of_working_directory
+from mmupt.runtime.model_checks import problems_of_serving
 from verl_ext.images import ImageError
 
 if TYPE_CHECKING:
@@ -251,7 +252,7 @@ def answer_questions(
     Raises:
         EngineError: before an engine starts, for known problems of the model or this machine.
     """
-    problems = list(problems_of_asking(settings.model, os.environ))
+    problems = list(problems_of_serving(settings.model, os.environ))
     if settings.replicas > 1:
         problems += problems_of_working_directory()
     if problems:

@@ -12,7 +12,7 @@ from mmupt.publishing import ExportError, public_name
 from mmupt.publishing.hub_folder import CARD, writing
 from mmupt.publishing.model_card import model_card
 from mmupt.runtime.export import ADAPTER, MARKER
-from mmupt.runtime.preflight import problems_of_model
+from mmupt.runtime.model_checks import problems_of_model
 from mmupt.training.run_report import read_config
 from verl_ext.checkpoints.best import link_or_copy
 from verl_ext.files import write_atomically, write_json

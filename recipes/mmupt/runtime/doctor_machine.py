@@ -10,7 +10,8 @@ import psutil
 
 from mmupt.hardware import ray_folder
 from mmupt.runtime.doctor_findings import Finding
-from mmupt.runtime.preflight import can_write, hub_cache, problems_of_sockets, problems_of_working_directory
+from mmupt.runtime.folder_checks import can_write, problems_of_sockets, problems_of_working_directory
+from mmupt.runtime.model_checks import hub_cache
 
 GIB = 2**30
 # Requirements of the tiny recipes, as in the README.

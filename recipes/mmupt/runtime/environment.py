@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmupt.hardware import joins_cluster
-from mmupt.runtime.preflight import can_write, hub_cache
+from mmupt.runtime.folder_checks import can_write
+from mmupt.runtime.model_checks import hub_cache
 from verl_ext.files import file_list, write_atomically
 
 CACHE = "cache"
