@@ -140,9 +140,9 @@ def measure_answers(
     Returns:
         group of questions -> name of the score -> percent, or tokens for the mean response length.
     """
-    asked = list(ask_in_turn(figures, role))
-    figures = [figure for figure, _ in asked]
-    prompts = [question.phrasings[0] for _, question in asked]
+    pairs = list(ask_in_turn(figures, role))
+    figures = [figure for figure, _ in pairs]
+    prompts = [question.phrasings[0] for _, question in pairs]
     sampled = respond(model, encoder, figures, prompts, samples=samples)
     greedy = respond(model, encoder, figures, prompts, greedy=True)
     careful = respond(model, encoder, figures, prompts, greedy=True, force_careful=True)
@@ -157,7 +157,7 @@ def measure_answers(
             [len(encoder.response(text)) for text in texts],
         )
         for (figure, question), texts, (greedy_text,), (careful_text,) in zip(
-            asked, sampled, greedy, careful, strict=True
+            pairs, sampled, greedy, careful, strict=True
         )
     ]
     types = sorted({question.type for question in answers})
@@ -202,21 +202,23 @@ def measure_skills(
     ]
 
     examples = [questions(figure, "main")[0] for figure in figures]
-    asked = respond(model, encoder, figures, [ASK] * len(figures))
-    asked_again = respond(
+    texts = respond(model, encoder, figures, [ASK] * len(figures))
+    texts_after_example = respond(
         model, encoder, figures, [ASK_DIFFERENT.format(question=example.phrasings[0]) for example in examples]
     )
-    found = [recognise(figure, text) for figure, (text,) in zip(figures, asked, strict=True)]
-    found_again = [recognise(figure, text) for figure, (text,) in zip(figures, asked_again, strict=True)]
+    asked = [recognise(figure, text) for figure, (text,) in zip(figures, texts, strict=True)]
+    asked_after_example = [
+        recognise(figure, text) for figure, (text,) in zip(figures, texts_after_example, strict=True)
+    ]
     described = respond(model, encoder, figures, [DESCRIBE] * len(figures), greedy=True)
     return {
         "judge right": _percent(verdict == truth for verdict, truth in pairs),
         "judge right on right answers": _percent(verdict == truth for verdict, truth in pairs if truth == ["yes"]),
         "judge right on wrong answers": _percent(verdict == truth for verdict, truth in pairs if truth == ["no"]),
-        "asked, valid": _percent(question is not None for question in found),
-        "asked after an example, valid": _percent(question is not None for question in found_again),
+        "asked, valid": _percent(question is not None for question in asked),
+        "asked after an example, valid": _percent(question is not None for question in asked_after_example),
         "asked after an example, valid and different": _percent(
-            question not in (None, example) for question, example in zip(found_again, examples, strict=True)
+            question not in (None, example) for question, example in zip(asked_after_example, examples, strict=True)
         ),
         "described truly": _percent(text == describe_figure(f) for f, (text,) in zip(figures, described, strict=True)),
     }

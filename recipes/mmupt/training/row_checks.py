@@ -310,8 +310,8 @@ class PromptLengths:
         margins are a problem, and so are images with a side shorter than a visual token, as they show little.
         """
         text = "\n".join(message["content"] for message in row["prompt"])
-        if found := control_texts(text, control_tokens(self._processor.tokenizer)):
-            self.escaped.append(f"id {row['id']}: {', '.join(found)}")
+        if control := control_texts(text, control_tokens(self._processor.tokenizer)):
+            self.escaped.append(f"id {row['id']}: {', '.join(control)}")
         images = self._processor.image_processor
         if images is None and row["images"]:
             count = pluralize(len(row["images"]), "image")
