@@ -352,7 +352,7 @@ def test_a_seed_that_both_tables_have_is_refused_before_anything_is_trained(
 ) -> None:
     monkeypatch.setattr(recipe_table, "train", lambda *_: pytest.fail("trained"))
     finish(folder, "vote", 2, right_after=4)
-    with pytest.raises(ValueError, match="has vote with seed 2, too: choose other --seeds, or name your runs by mmupt"):
+    with pytest.raises(ValueError, match="has vote with seed 2, too: choose other --seeds, or name your runs with mmupt"):
         read_included(published, folder)
     with pytest.raises(ValueError, match="has random with seed 1, too"):
         read_included(published, folder / "empty", {"random": ["mmupt_tiny"]}, [1, 2])
@@ -389,7 +389,7 @@ def test_a_published_table_names_no_folder_of_the_machine(folder: Path, publishe
 
 
 def test_recipes_with_different_questions_are_refused() -> None:
-    with pytest.raises(RecipeError, match=r"mmupt_tiny_hard is evaluated on .*figures_hard.*make one table of each"):
+    with pytest.raises(RecipeError, match=r"mmupt_tiny_hard is evaluated on .*figures_hard.*make one table for each"):
         select_runs(["mmupt_tiny", "mmupt_tiny_hard"])
 
 
