@@ -213,8 +213,9 @@ def test_votes_are_shown_at_the_start_and_the_end_of_the_steps(folder: Path, mon
     # Of eight steps, the first two and the last two; the other metrics are not on file, nor is any of the other recipe.
     assert row(text, "vote", 3)[1:] == ["100.0 → 50.0", "", ""]
     assert len([line for line in text.splitlines() if line.startswith("| random ")]) == 3
+    assert "Votes on training questions" in text
     shutil.rmtree(folder / "vote")
-    assert "The votes" not in write_table(folder)
+    assert "Votes on training questions" not in write_table(folder)
 
 
 def test_greedy_accuracy_is_shown_by_the_breakdowns_of_a_benchmark(tmp_path: Path) -> None:
