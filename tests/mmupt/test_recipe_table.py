@@ -353,7 +353,7 @@ def test_a_seed_that_both_tables_have_is_refused_before_anything_is_trained(
 ) -> None:
     monkeypatch.setattr(recipe_table, "train", lambda *_: pytest.fail("trained"))
     finish(folder, "vote", 2, right_after=4)
-    with pytest.raises(ValueError, match="has vote with seed 2, too: choose other --seeds, or name your runs with mmupt"):
+    with pytest.raises(ValueError, match="has vote with seed 2, too: choose other --seeds, or name your runs with"):
         read_included(published, folder)
     with pytest.raises(ValueError, match="has random with seed 1, too"):
         read_included(published, folder / "empty", {"random": ["mmupt_tiny"]}, [1, 2])
