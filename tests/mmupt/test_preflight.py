@@ -2,35 +2,21 @@
 
 import json
 import os
-import re
 import shutil
-import tempfile
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from omegaconf import DictConfig
-from verl.utils.tracking import Tracking
 
 from mmupt.compose import RecipeError, load_recipe
 from mmupt.evaluation.evaluate import EvaluationError
 from mmupt.evaluation.evaluate import load_evaluation_config as load_evaluation
-from mmupt.evaluation.generation import EngineError, answer_questions
-from mmupt.evaluation.generation_settings import GenerationSettings
-from mmupt.runtime import logger_checks
-from mmupt.runtime.folder_checks import problems_of_sockets, problems_of_working_directory
-from mmupt.runtime.logger_checks import LOGGERS, Logger, problems_of_loggers
-from mmupt.runtime.model_checks import problems_of_model
 from mmupt.runtime.preflight import problems_of_rows, problems_of_settings, training_rows
 from mmupt.training import recipe_run
 
-MODEL = Path("recipes/mmupt/tiny/model")
-# As `find_spec` returns it for an installed package.
-INSTALLED = SimpleNamespace(origin="/packages/tracker/__init__.py")
-NOT_OFFLINE = {"HOME": "/nowhere"}
+ENVIRON = {"HOME": "/nowhere"}
 
 
 def recipe(*overrides: str) -> DictConfig:
@@ -82,7 +68,7 @@ def with_rows(tmp_path: Path, rows: int, *overrides: str, generated: int = 0) ->
 )
 def test_a_setting_that_would_fail_later_is_reported_with_its_fix(overrides: list[str], message: str) -> None:
     with pytest.raises(AssertionError, match=message):
-        assert not "\n".join(problems_of_settings(recipe(*overrides), NOT_OFFLINE))
+        assert not "\n".join(problems_of_settings(recipe(*overrides), ENVIRON))
 
 
 def test_all_problems_are_reported_at_once(elsewhere: Path) -> None:
@@ -123,7 +109,7 @@ def test_typos_and_contradictions_are_reported_together(elsewhere: Path) -> None
 def test_batch_sizes_are_not_checked_without_training_steps() -> None:
     for override in ("trainer.val_only=True", "trainer.total_training_steps=0"):
         config = recipe(override, "actor_rollout_ref.actor.ppo_mini_batch_size=64")
-        assert not list(problems_of_settings(config, NOT_OFFLINE))
+        assert not list(problems_of_settings(config, ENVIRON))
 
 
 @pytest.mark.parametrize(
@@ -202,156 +188,12 @@ def test_unreadable_and_empty_files_are_left_to_the_row_checks(tmp_path: Path) -
     assert not list(problems_of_rows(config, {}))
 
 
-def test_every_logger_of_verl_is_known() -> None:
-    assert set(LOGGERS) == {*Tracking.supported_backend, "tracking"}
-
-
-@pytest.mark.parametrize(
-    ("logger", "login"),
-    [
-        ("wandb", {"WANDB_MODE": "offline"}),
-        ("wandb", {"WANDB_API_KEY": "key"}),
-        ("tracking", {"WANDB_MODE": "disabled"}),
-        ("swanlab", {"SWANLAB_MODE": "local"}),
-        ("clearml", {"CLEARML_OFFLINE_MODE": "1"}),
-        ("vemlp_wandb", {"VOLC_ACCESS_KEY_ID": "key"}),
-    ],
-)
-def test_a_logger_needs_its_package_and_a_login(
-    logger: str, login: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home = {"HOME": str(tmp_path)}
-    monkeypatch.setattr(logger_checks.importlib.util, "find_spec", lambda name: None)
-    (problem,) = problems_of_loggers([logger, "console"], home | login)
-    assert f"trainer.logger: {logger} needs the package" in problem and "not installed" in problem
-    assert re.search(rf"run `\S+ -m uv pip install {LOGGERS[logger].module}`", problem)
-    monkeypatch.setattr(logger_checks.importlib.util, "find_spec", lambda name: INSTALLED)
-    (problem,) = problems_of_loggers(logger, home)
-    assert f"trainer.logger: {logger} has no login" in problem
-    assert not list(problems_of_loggers([logger], home | login))
-
-
-def test_the_log_folder_of_a_tracker_does_not_count_as_its_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "trackio_of_a_run").mkdir()
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(LOGGERS, "trackio", Logger("trackio_of_a_run"))
-    (problem,) = problems_of_loggers("trackio", {})
-    assert "not installed" in problem
-
-
-def test_a_login_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logger_checks.importlib.util, "find_spec", lambda name: INSTALLED)
-    (tmp_path / "keys").write_text("machine api.wandb.ai login user password key")
-    assert not list(problems_of_loggers("wandb", {"HOME": "/nowhere", "NETRC": str(tmp_path / "keys")}))
-    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password key")
-    assert not list(problems_of_loggers("wandb", {"HOME": str(tmp_path)}))
-
-
 def test_a_file_of_code_is_checked_in_another_process(tmp_path: Path) -> None:
     file = tmp_path / "reward.py"
     file.write_text("import os\nos.environ['IT_WAS_RUN'] = 'here'\ndef compute_score(**response): ...\n")
     key = "reward.custom_reward_function"
-    assert not list(problems_of_settings(recipe(f"{key}.path={file}", f"{key}.name=compute_score"), NOT_OFFLINE))
+    assert not list(problems_of_settings(recipe(f"{key}.path={file}", f"{key}.name=compute_score"), ENVIRON))
     assert "IT_WAS_RUN" not in os.environ
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return shutil.copytree(MODEL, tmp_path / "my model")
-
-
-def problems(model: Path | str, **environ: str) -> str:
-    return "\n".join(problems_of_model(str(model), "model", {"HOME": "/nowhere", **environ}))
-
-
-def test_a_complete_model_folder_has_no_problem(model: Path) -> None:
-    assert not problems(model)
-
-
-@pytest.mark.parametrize(
-    ("file", "message"),
-    [
-        ("config.json", "is not a model folder: it has no config.json"),
-        ("chat_template.jinja", "has no chat template: copy chat_template.jinja"),
-        ("processor_config.json", "has no processor"),
-        ("tokenizer.json", "has no tokenizer"),
-        ("model.safetensors", "has no weights"),
-    ],
-)
-def test_an_incomplete_model_folder_is_refused(model: Path, file: str, message: str) -> None:
-    (model / file).unlink()
-    assert message in problems(model) and str(model) in problems(model)
-
-
-def test_a_language_model_without_a_vision_tower_needs_no_processor(model: Path) -> None:
-    (model / "processor_config.json").unlink()
-    (model / "config.json").write_text('{"model_type": "qwen3"}')
-    assert not problems(model)
-
-
-def test_a_chat_template_may_be_in_the_tokenizer_config_or_the_recipe(model: Path) -> None:
-    template = (model / "chat_template.jinja").read_text()
-    (model / "chat_template.jinja").unlink()
-    assert not list(problems_of_model(str(model), "model", {}, has_template=True))
-    settings: dict[str, Any] = json.loads((model / "tokenizer_config.json").read_text())
-    (model / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": template}))
-    assert not problems(model)
-
-
-def test_an_evaluation_starts_no_engine_for_an_incomplete_model_folder(model: Path) -> None:
-    (model / "chat_template.jinja").unlink()
-    settings = GenerationSettings.from_config(
-        load_evaluation([f"model='{model}'"]), device="cpu", dtype="float32", replicas=1
-    )
-    with pytest.raises(EngineError, match=r"model: .*my model has no chat template"):
-        next(answer_questions(settings, []))
-
-
-def test_a_path_that_vllm_reads_as_a_glob_pattern_is_refused(model: Path) -> None:
-    odd = model.rename(model.with_name("my [1] model"))
-    assert "choose a folder without [, * and ?" in problems(odd)
-    config = recipe("mmupt.run_folder='runs/my [1] run'")
-    assert "because vLLM loads the trained model from it" in "".join(problems_of_settings(config, NOT_OFFLINE))
-
-
-def test_git_lfs_pointers_instead_of_weights_are_refused(model: Path) -> None:
-    (model / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    assert "is a Git LFS pointer" in problems(model)
-
-
-def test_a_model_that_is_neither_a_folder_nor_on_the_hub_is_refused(tmp_path: Path) -> None:
-    for name in (str(tmp_path / "none"), "./none", "models/qwen/none", "none"):
-        assert "there is no such folder" in problems(name)
-    assert not problems("owner/name", HOME=str(tmp_path))
-    assert "HF_HUB_OFFLINE forbids" in problems("owner/name", HF_HUB_OFFLINE="1")
-    snapshot = tmp_path / "hub" / "models--owner--name" / "snapshots" / "1"
-    snapshot.mkdir(parents=True)
-    (snapshot / "config.json").touch()
-    assert not problems("owner/name", HF_HUB_OFFLINE="1", HF_HUB_CACHE=str(tmp_path / "hub"))
-
-
-def test_a_temporary_folder_too_long_for_sockets_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    folder = tmp_path / ("x" * 80)
-    folder.mkdir()
-    monkeypatch.setenv("RAY_TMPDIR", str(folder))
-    (problem,) = problems_of_sockets({})
-    assert "bytes too long for the sockets in it: set TMPDIR or RAY_TMPDIR to a shorter folder" in problem
-    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    assert not list(problems_of_sockets({}))
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(folder))
-    (problem,) = problems_of_sockets({})
-    assert "bytes too long for the sockets in it: set TMPDIR or VLLM_RPC_BASE_PATH" in problem
-    assert not list(problems_of_sockets({"VLLM_RPC_BASE_PATH": "/tmp"}))
-
-
-def test_the_length_limit_accepts_the_longest_socket_path_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    for length, fits in ((39, True), (40, False)):
-        monkeypatch.setenv("RAY_TMPDIR", f"/tmp/{'x' * (length - 5)}")
-        assert (not list(problems_of_sockets({}))) == fits
 
 
 def test_an_override_that_hydra_cannot_parse_is_shown_with_quotes() -> None:
@@ -374,7 +216,7 @@ def test_an_override_that_hydra_cannot_parse_is_shown_with_quotes() -> None:
 
 def test_a_run_folder_that_cannot_be_created_is_refused() -> None:
     config = recipe("mmupt.run_folder=README.md/run")
-    assert "mmupt.run_folder=README.md/run is not writable" in "".join(problems_of_settings(config, NOT_OFFLINE))
+    assert "mmupt.run_folder=README.md/run is not writable" in "".join(problems_of_settings(config, ENVIRON))
 
 
 def test_settings_are_checked_before_data_sets_are_prepared(elsewhere: Path) -> None:
@@ -382,30 +224,3 @@ def test_settings_are_checked_before_data_sets_are_prepared(elsewhere: Path) -> 
     with pytest.raises(RecipeError, match="nosuch"):
         recipe_run.prepare_run("mmupt_tiny", ["trainer.logger=[nosuch]"])
     assert not (elsewhere / "datasets").exists()
-
-
-def test_a_module_in_the_working_directory_that_hides_a_library_from_workers_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    # The folder of prepared data sets is not a package, so it hides nothing.
-    (tmp_path / "datasets").mkdir()
-    for package in ("tests", "mine"):
-        (tmp_path / package).mkdir()
-        (tmp_path / package / "__init__.py").touch()
-    for file in ("my_reward.py", "test.py"):
-        (tmp_path / file).touch()
-    assert not list(problems_of_working_directory())
-    (tmp_path / "datasets/__init__.py").touch()
-    (tmp_path / "numpy.py").touch()
-    hidden = "".join(problems_of_working_directory())
-    assert "datasets/__init__.py would hide" in hidden and "numpy.py would hide" in hidden and "rename it" in hidden
-
-
-def test_a_module_in_the_working_directory_that_this_process_imports_is_not_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "numpy.py").touch()
-    assert not list(problems_of_working_directory())
