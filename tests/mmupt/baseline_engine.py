@@ -1,4 +1,4 @@
-"""A policy that answers the baselines in place of vLLM, and the rows that it is asked about. No test lives here."""
+"""A scripted policy for tests of the baselines, which replaces vLLM, and the rows that it answers."""
 
 from copy import deepcopy
 from functools import cache
@@ -21,7 +21,7 @@ ROWS = [
     Row("b", "made-up", "<image>and <image> ?", tuple(PICTURES[1:3]), "kind", "0.5"),
     Row("c", "made-up", "<image>how long ?", (PICTURES[3],), "kind", "9"),
 ]
-# What the policy answers to a row, in every group: a majority of 2 for a, one of 1/2 for b, a tie for c.
+# The answers in each group of a row: the majority is 2 for a and 1/2 for b; c is a tie.
 ANSWERS = {"a": ["2", "2", "3", "2"], "b": ["1/2", "7", "0.5", None], "c": ["4", "4", "5", "5"]}
 
 
@@ -32,33 +32,34 @@ def write_rows(folder: Path) -> Path:
 
 
 class Engine(StandInEngine):
-    """Answers as `ANSWERS` says, and believes in 2 and 0.5."""
+    """Answers with `ANSWERS`, and judges that 2 and 0.5 are right."""
 
-    def says(self, one: QuestionRequest, number: int) -> str:
-        id_ = one.row["id"]
-        if one.name == "questions":
+    def respond(self, request: QuestionRequest, number: int) -> str:
+        id_ = request.row["id"]
+        if request.name == "questions":
             return f"how many {('red', 'green', 'blue')[number]} bars are in figure {id_[0]} ?"
-        if one.name == "samples":
+        if request.name == "samples":
             answer = ANSWERS[id_[0]][number % 4]
             return "I give up ." if answer is None else f"so {number} \\boxed{{{answer}}}"
-        if one.name == "verdicts":
-            # Three of four times the same.
-            believes = f" is {'2' if id_[0] == 'a' else '0.5'} right" in content(one)
-            return "yes" if believes != (number == 3) else "no"
-        if one.name == "dispreferred":
+        if request.name == "verdicts":
+            # One of four verdicts is the opposite.
+            is_right = f" is {'2' if id_[0] == 'a' else '0.5'} right" in content(request)
+            return "yes" if is_right != (number == 3) else "no"
+        if request.name == "dispreferred":
             return "a blur ." if id_ != "c" else "figure c ."
         return f"figure {id_} ."
 
 
 @cache
 def composed(method: str, overrides: tuple[str, ...]) -> DictConfig:
-    """Small, whatever the recipe; composing takes a second."""
+    """Compose a small recipe of a method, cached because composing takes a second."""
     keys = ["mmupt.baseline.rows=null", "actor_rollout_ref.rollout.n=4", "mmupt.baseline.verdict_samples=4"]
     keys += [f"actor_rollout_ref.model.path={MODEL}", "data.instruction='think !'"]
     return load_recipe("mmupt_tiny", [f"method={method}", *keys, *overrides])[0]
 
 
 def recipe(method: str, data: Path, folder: Path, *overrides: str) -> DictConfig:
+    """Return the recipe of a method for a data file and a run folder."""
     config = deepcopy(composed(method, overrides))
     config.data.train_files, config.mmupt.run_folder = str(data), str(folder)
     return config

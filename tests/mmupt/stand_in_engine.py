@@ -17,37 +17,38 @@ class StandInEngine:
     """Records its requests and fails after `fails_after` of them; subclasses define the responses."""
 
     fails_after: int = 10**9
-    asked: list[QuestionRequest] = field(default_factory=list)
+    requests: list[QuestionRequest] = field(default_factory=list)
     settings: list[GenerationSettings] = field(default_factory=list)
 
     @property
     def seeds(self) -> set[int]:
         """The seeds of all requests."""
-        return {one.seed for one in self.settings}
+        return {settings.seed for settings in self.settings}
 
     def answers(
-        self, settings: GenerationSettings, asked: Sequence[QuestionRequest], _kept: ReusableEngine | None = None
+        self, settings: GenerationSettings, requests: Sequence[QuestionRequest], _engine: ReusableEngine | None = None
     ) -> Iterator[QuestionResponses]:
+        """Stand in for `generation.answer_questions`: finish in another order than requested."""
         self.settings.append(settings)
-        # Finishes in another order than requested.
-        for one in reversed(asked):
-            if len(self.asked) == self.fails_after:
+        for request in reversed(requests):
+            if len(self.requests) == self.fails_after:
                 raise OutOfMemory
-            self.asked.append(one)
-            texts = [self.says(one, number) for number in range(1 if one.mode == "greedy" else settings.samples)]
+            self.requests.append(request)
+            samples = range(1 if request.mode == "greedy" else settings.samples)
+            texts = [self.respond(request, number) for number in samples]
             yield QuestionResponses(
-                one.name, tuple(Response(one.row["id"], one.mode, i, t, 5) for i, t in enumerate(texts))
+                request.name, tuple(Response(request.row["id"], request.mode, i, t, 5) for i, t in enumerate(texts))
             )
 
-    def says(self, one: QuestionRequest, number: int) -> str:
-        """The response with this number to a row."""
+    def respond(self, request: QuestionRequest, number: int) -> str:
+        """Return response `number` to a request."""
         raise NotImplementedError
 
-    def of(self, name: str) -> list[QuestionRequest]:
-        """The requests for the file of this name: a benchmark or a stage."""
-        return [one for one in self.asked if one.name == name]
+    def requests_for(self, name: str) -> list[QuestionRequest]:
+        """Return the requests for the file of this name: a benchmark or a stage."""
+        return [request for request in self.requests if request.name == name]
 
 
-def content(one: QuestionRequest) -> str:
+def content(request: QuestionRequest) -> str:
     """The text of a prompt."""
-    return str(one.row["prompt"][0]["content"])
+    return str(request.row["prompt"][0]["content"])

@@ -1,4 +1,4 @@
-"""Spoilt images: strongly, of the same size, and alike for the same seed."""
+"""Corrupted images of STIC differ clearly, keep their size, and depend on the seed alone."""
 
 from io import BytesIO
 from random import Random
@@ -12,20 +12,20 @@ from mmupt_data.figure_task import draw_figure, encode_png, sample_figures
 PICTURES = [draw_figure(figure) for figure in sample_figures("train", 12, seed=0)]
 
 
-def test_a_spoilt_image_is_another_of_the_same_size_and_a_png() -> None:
+def test_a_corrupted_image_is_a_different_png_of_the_same_size() -> None:
     for number, picture in enumerate(PICTURES):
-        spoilt = Image.open(BytesIO(corrupt(encode_png(picture), f"a/{number}")))
-        assert (spoilt.format, spoilt.mode, spoilt.size) == ("PNG", "RGB", picture.size)
-        assert np.abs(np.asarray(spoilt, int) - np.asarray(picture, int)).mean() > 1
+        corrupted = Image.open(BytesIO(corrupt(encode_png(picture), f"a/{number}")))
+        assert (corrupted.format, corrupted.mode, corrupted.size) == ("PNG", "RGB", picture.size)
+        assert np.abs(np.asarray(corrupted, int) - np.asarray(picture, int)).mean() > 1
 
 
-def test_the_seed_alone_decides_how_an_image_is_spoilt() -> None:
+def test_the_corruption_of_an_image_depends_on_the_seed_alone() -> None:
     image = encode_png(PICTURES[0])
     assert corrupt(image, "a") == corrupt(image, "a")
     assert len({corrupt(image, str(seed)) for seed in range(20)}) > 5
 
 
-def test_lower_resolution_leaves_no_more_pixels_than_it_says() -> None:
+def test_lower_resolution_keeps_no_more_detail_than_its_pixels_hold() -> None:
     sharp = Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 400, 3), np.uint8), "RGB")
     low = lower_resolution(sharp)
     again = low.resize((2 * SHORTER_SIDE, SHORTER_SIDE), Image.Resampling.BILINEAR).resize((400, 200), 2)
@@ -34,19 +34,19 @@ def test_lower_resolution_leaves_no_more_pixels_than_it_says() -> None:
     assert np.abs(np.asarray(sharp, int) - np.asarray(low, int)).mean() > 30
 
 
-def test_an_image_that_is_smaller_already_keeps_its_resolution() -> None:
+def test_a_small_image_keeps_its_resolution() -> None:
     small = Image.new("RGB", (30, 10), "red")
     assert np.array_equal(lower_resolution(small), small)
 
 
-def test_jitter_keeps_shapes_and_changes_colours() -> None:
+def test_jitter_changes_colours() -> None:
     for seed in range(10):
         red = Image.new("RGB", (4, 4), (200, 40, 40))
         color = jitter_colors(red, Random(seed)).getpixel((0, 0))
         assert color != (200, 40, 40)
 
 
-def test_an_image_of_another_mode_is_spoilt_too() -> None:
+def test_images_of_other_modes_are_corrupted_too() -> None:
     for mode in ("L", "P", "RGBA", "1"):
         buffer = BytesIO()
         PICTURES[0].convert(mode).save(buffer, format="PNG")

@@ -1,4 +1,4 @@
-"""A run of a method: its rows, its trainers in turn, what is left of it, and what is refused before it starts."""
+"""Runs of the baselines: rows, trainers in order, the final policy, and settings that are refused."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def data(tmp_path: Path) -> Path:
     return write_rows(tmp_path)
 
 
-def test_rows_are_drawn_by_a_seed_and_none_that_is_left_out(data: Path, tmp_path: Path) -> None:
+def test_rows_are_drawn_with_a_seed_and_without_excluded_rows(data: Path, tmp_path: Path) -> None:
     listing = tmp_path / "dropped.json"
     listing.write_text(json.dumps({str(data): [{"id": "b"}]}))
 
@@ -41,29 +41,30 @@ def test_rows_are_drawn_by_a_seed_and_none_that_is_left_out(data: Path, tmp_path
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """Stand-ins for the trainers, which leave their model and note who trained what, and for the process of stages."""
-    done: list[tuple[str, str]] = []
+    """Replace the trainers and the processes of stages; return a list that collects each trainer and its model."""
+    calls: list[tuple[str, str]] = []
 
-    def trains(trainer: str, config: DictConfig, model: str, folder: Path) -> Path:
+    def train_policy(trainer: str, config: DictConfig, model: str, folder: Path) -> Path:
         assert (folder / stage_runner.FILES[trainer][0]).is_file()
         policy = folder / trainer / "model"
         policy.mkdir(parents=True, exist_ok=True)
         for file in MODEL.iterdir():
             (policy / file.name).write_bytes(file.read_bytes())
         (policy / "trained_by").write_text(trainer)
-        done.append((trainer, model))
+        calls.append((trainer, model))
         return policy
 
-    def stages_in_this_process(run_folder: Path, number: int, model: str) -> None:
+    def make_set_in_this_process(run_folder: Path, number: int, model: str) -> None:
         stage_runner.make_set(OmegaConf.load(run_folder / "config.yaml"), number, model)
 
-    monkeypatch.setattr(stage_runner, "train_policy", trains)
-    monkeypatch.setattr(stage_runner, "_make_set_in_process", stages_in_this_process)
+    monkeypatch.setattr(stage_runner, "train_policy", train_policy)
+    monkeypatch.setattr(stage_runner, "_make_set_in_process", make_set_in_this_process)
     monkeypatch.setattr(response_cache, "answer_questions", Engine().answers)
-    return done
+    return calls
 
 
 def saved(config: DictConfig) -> DictConfig:
+    """Save a configuration in its run folder and return it."""
     folder = Path(config.mmupt.run_folder)
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, folder / "config.yaml")
@@ -71,39 +72,38 @@ def saved(config: DictConfig) -> DictConfig:
 
 
 @pytest.mark.parametrize("method", BASELINES)
-def test_a_method_trains_by_its_trainers_in_turn_and_leaves_the_last_policy(
+def test_a_method_runs_its_trainers_in_order_and_saves_the_last_policy(
     data: Path, tmp_path: Path, trained, method: str
 ) -> None:
-    config = saved(recipe(method, data, tmp_path / "run"))
-    left = stage_runner.run_baseline(config)
-    assert (
-        left == tmp_path / "run" / "model" and (left / "trained_by").read_text() == BASELINES[method].stages[-1].trainer
-    )
-    assert [trainer for trainer, _ in trained] == [stage.trainer for stage in BASELINES[method].stages]
-    # Each goes on from what the one before it has left.
-    models = [str(MODEL), *(str(tmp_path / "run" / "stages" / name / "model") for name, _ in BASELINES[method].stages)]
+    config, stages = saved(recipe(method, data, tmp_path / "run")), BASELINES[method].stages
+    policy = stage_runner.run_baseline(config)
+    assert policy == tmp_path / "run" / "model"
+    assert (policy / "trained_by").read_text() == stages[-1].trainer
+    assert [trainer for trainer, _ in trained] == [stage.trainer for stage in stages]
+    # Each trainer starts from the policy of the trainer before it.
+    models = [str(MODEL), *(str(tmp_path / "run" / "stages" / name / "model") for name, _ in stages)]
     assert [model for _, model in trained] == models[:-1]
-    assert stage_runner.run_baseline(config) == left and len(trained) == len(BASELINES[method].stages)
+    assert stage_runner.run_baseline(config) == policy and len(trained) == len(stages)
 
 
-def test_settings_of_a_trainer_are_refused_before_its_responses_are_generated(
+def test_invalid_settings_of_a_later_trainer_are_refused_before_the_first_stage(
     data: Path, tmp_path: Path, trained
 ) -> None:
     config = recipe("stic", data, tmp_path / "run")
-    # Of the second stage.
+    # SFT is the second stage of STIC.
     config.mmupt.baseline.sft.warmup_share = 2.0
     with pytest.raises(RecipeError, match=r"mmupt\.baseline\.sft: warmup_share must be a number from 0 to less than 1"):
         stage_runner.run_baseline(saved(config))
     assert not (tmp_path / "run" / "stages").exists()
 
 
-def test_the_second_policy_of_stic_is_asked_in_its_second_stage(data: Path, tmp_path: Path, trained) -> None:
+def test_the_second_stage_of_stic_samples_from_the_policy_of_the_first(data: Path, tmp_path: Path, trained) -> None:
     stage_runner.run_baseline(saved(recipe("stic", data, tmp_path / "run")))
     (row, *_) = pq.read_table(tmp_path / "run" / "stages" / "responses.parquet").to_pylist()
     assert row["baseline"]["model"] == str(tmp_path / "run" / "stages" / "dpo" / "model")
 
 
-def test_a_policy_that_was_being_left_when_the_run_was_killed_is_left_again(
+def test_a_policy_whose_copy_was_interrupted_by_a_kill_is_copied_again(
     data: Path, tmp_path: Path, trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = saved(recipe("lmsi", data, tmp_path / "run"))
@@ -116,11 +116,11 @@ def test_a_policy_that_was_being_left_when_the_run_was_killed_is_left_again(
         with pytest.raises(KeyboardInterrupt):
             stage_runner.run_baseline(config)
     assert not (tmp_path / "run" / "model").exists()
-    left = stage_runner.run_baseline(config)
-    assert {file.name for file in MODEL.iterdir()} < {file.name for file in left.iterdir()}
+    policy = stage_runner.run_baseline(config)
+    assert {file.name for file in MODEL.iterdir()} < {file.name for file in policy.iterdir()}
 
 
-def test_a_folder_with_stages_is_not_continued_with_settings_of_another_run(elsewhere: Path, monkeypatch) -> None:
+def test_a_folder_with_responses_cannot_continue_with_other_settings(elsewhere: Path, monkeypatch) -> None:
     def start(method: str, *overrides: str) -> None:
         config = recipe_run.prepare_run("mmupt_tiny", [f"method={method}", "mmupt.run_folder=here", *overrides])
         recipe_run._check_continued(config, Path(config.mmupt.run_folder) / "config.yaml")
@@ -128,9 +128,9 @@ def test_a_folder_with_stages_is_not_continued_with_settings_of_another_run(else
 
     start("lmsi")
     start("lmsi", "mmupt.baseline.rows=5")
-    said = elsewhere / "here" / "stages" / "samples.partial.jsonl"
-    said.parent.mkdir()
-    said.write_text("{}\n")
+    responses = elsewhere / "here" / "stages" / "samples.partial.jsonl"
+    responses.parent.mkdir()
+    responses.write_text("{}\n")
     start("lmsi", "mmupt.baseline.rows=5", "trainer.logger=[console]")
     for method, overrides, key in (
         ("lmsi", ["mmupt.baseline.rows=6"], "mmupt.baseline.rows"),
@@ -142,7 +142,7 @@ def test_a_folder_with_stages_is_not_continued_with_settings_of_another_run(else
 
 
 @pytest.mark.parametrize(
-    ("method", "override", "said"),
+    ("method", "override", "message"),
     [
         (
             "mmupt",
@@ -183,22 +183,24 @@ def test_a_folder_with_stages_is_not_continued_with_settings_of_another_run(else
         ),
     ],
 )
-def test_a_method_that_cannot_be_run_is_refused_with_its_recipe(method: str, override: str, said: str) -> None:
-    with pytest.raises(RecipeError, match=rf"recipe mmupt_tiny: .*{said}"):
+def test_invalid_settings_of_a_method_are_refused_when_the_recipe_is_composed(
+    method: str, override: str, message: str
+) -> None:
+    with pytest.raises(RecipeError, match=rf"recipe mmupt_tiny: .*{message}"):
         load_recipe("mmupt_tiny", [f"method={method}", override])
 
 
-def test_every_baseline_has_an_option() -> None:
+def test_every_baseline_can_be_chosen_as_method() -> None:
     for method in BASELINES:
         assert read_baseline(load_recipe("mmupt_tiny", [f"method={method}"])[0]).method == method
 
 
-def test_the_tiny_model_is_asked_in_the_words_of_its_warm_start() -> None:
+def test_prompts_of_the_tiny_model_are_those_of_its_demonstrations() -> None:
     assert read_prompt("tiny_judge", PROMPTS) == JUDGE
     assert read_prompt("tiny_describe", PROMPTS) == DESCRIBE
 
 
-def test_every_prompt_that_is_shipped_is_used_by_a_recipe() -> None:
+def test_every_shipped_prompt_is_used_by_a_recipe() -> None:
     used = {"tiny_judge", "tiny_describe", "tiny_described"}
     used |= set(OmegaConf.load(CONFIG_FOLDER / "baseline.yaml").mmupt.baseline.prompts.values())
     assert {file.stem for file in PROMPTS.glob("*.txt")} == used

@@ -1,4 +1,4 @@
-"""A method on the real stack: vLLM says what is kept, two trainers learn it in turn, and the report compares."""
+"""A baseline on the full stack: vLLM generates its training sets, two trainers run, and the report compares."""
 
 import json
 import os
@@ -33,9 +33,7 @@ def command(folder: Path) -> list[str]:
     return [sys.executable, "-m", "mmupt", "train", "mmupt_tiny", "method=stic", *keys]
 
 
-def test_a_run_that_was_killed_while_the_policy_was_asked_goes_on_through_both_trainers_to_its_report(
-    tmp_path: Path,
-) -> None:
+def test_a_run_killed_while_it_generates_continues_through_both_trainers_to_its_report(tmp_path: Path) -> None:
     stages = tmp_path / "run" / "stages"
     growing = stages / "preferred.partial.jsonl"
     run = subprocess.Popen(command(tmp_path), start_new_session=True)
@@ -47,10 +45,10 @@ def test_a_run_that_was_killed_while_the_policy_was_asked_goes_on_through_both_t
     before = growing.read_text().splitlines()[1:-1]
     assert before
     subprocess.run(command(tmp_path), check=True, timeout=HANG_SECONDS)
-    after = {one.id: one.response for one in read_whole(stages / "preferred.jsonl")}
+    after = {response.id: response.response for response in read_whole(stages / "preferred.jsonl")}
     assert len(after) == ROWS
-    for (said,) in map(json.loads, before):
-        assert after[said["id"]] == said["response"]
+    for (response,) in map(json.loads, before):
+        assert after[response["id"]] == response["response"]
 
     assert (tmp_path / "run" / "model" / "config.json").is_file()
     assert "greedy accuracy" in (tmp_path / "run" / "report.md").read_text()

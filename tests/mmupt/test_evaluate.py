@@ -38,8 +38,8 @@ def data(tmp_path: Path) -> Path:
 class Engine(StandInEngine):
     """Answers with the id of the question, the mode and the number of the response."""
 
-    def says(self, one: QuestionRequest, number: int) -> str:
-        return f"{one.row['id']} {one.mode} {number}"
+    def respond(self, request: QuestionRequest, number: int) -> str:
+        return f"{request.row['id']} {request.mode} {number}"
 
 
 def run(data: Path, output: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str, fails_after: int = 10**9) -> Engine:
@@ -75,11 +75,11 @@ def test_requests_finished_before_a_failure_are_not_repeated(
         run(data, output, monkeypatch, fails_after=fails_after)
     assert not (output / "test.jsonl").exists()
     engine = run(data, output, monkeypatch)
-    assert len(engine.asked) == 6 - fails_after
+    assert len(engine.requests) == 6 - fails_after
     whole = read_whole(output / "test.jsonl")
     run(data, tmp_path / "undisturbed", monkeypatch)
     assert whole == read_whole(tmp_path / "undisturbed" / "test.jsonl")
-    assert run(data, output, monkeypatch).asked == []
+    assert run(data, output, monkeypatch).requests == []
     assert sorted(path.name for path in output.iterdir()) == [
         "config.yaml",
         "lock",
@@ -93,7 +93,7 @@ def test_a_line_cut_by_a_kill_is_requested_again(data: Path, tmp_path: Path, mon
         run(data, tmp_path / "out", monkeypatch, fails_after=4)
     growing = tmp_path / "out" / "test.partial.jsonl"
     growing.write_bytes(growing.read_bytes()[:-7])
-    assert len(run(data, tmp_path / "out", monkeypatch).asked) == 3
+    assert len(run(data, tmp_path / "out", monkeypatch).requests) == 3
     assert len(read_whole(tmp_path / "out" / "test.jsonl")) == 9
 
 
@@ -111,7 +111,7 @@ def test_responses_made_with_other_settings_are_kept_unless_replace_is_set(
     with pytest.raises(EvaluationError, match=r"other settings \(temperature\).*replace=true"):
         run(data, output, monkeypatch, "temperature=0.5")
     assert {path.name: path.read_bytes() for path in output.glob("test*")} == before
-    assert len(run(data, output, monkeypatch, "temperature=0.5", "replace=true").asked) == 6
+    assert len(run(data, output, monkeypatch, "temperature=0.5", "replace=true").requests) == 6
     assert json.loads(parameters_path(output / "test.jsonl").read_text())["temperature"] == 0.5
 
 
@@ -133,11 +133,11 @@ def test_changed_weights_and_data_count_as_other_settings(data: Path, tmp_path: 
 
 def test_replicas_and_engine_arguments_do_not_invalidate_responses(data: Path, tmp_path: Path, monkeypatch) -> None:
     run(data, tmp_path / "out", monkeypatch)
-    assert run(data, tmp_path / "out", monkeypatch, "replicas=2", "engine={max_num_seqs:8}").asked == []
+    assert run(data, tmp_path / "out", monkeypatch, "replicas=2", "engine={max_num_seqs:8}").requests == []
 
 
 def test_a_limit_asks_only_the_first_questions(data: Path, tmp_path: Path, monkeypatch) -> None:
-    assert {one.row["id"] for one in run(data, tmp_path / "out", monkeypatch, "limit=2").asked} == {"one", "two"}
+    assert {one.row["id"] for one in run(data, tmp_path / "out", monkeypatch, "limit=2").requests} == {"one", "two"}
 
 
 def test_a_second_evaluation_into_the_same_folder_fails_at_once(data: Path, tmp_path: Path, monkeypatch) -> None:
@@ -309,7 +309,7 @@ def test_a_question_with_an_undecodable_image_counts_as_wrong(
     rows = [*ROWS, Row("lost", "made-up", "<image>what ?", (PICTURES[0][:-40],), "a", "1")]
     write_dataset(tmp_path, {"test": rows}, {}, evaluation=["test"])
     engine = run(prompts_path(tmp_path, "test"), tmp_path / "out", monkeypatch, "score=true")
-    assert "lost" not in {one.row["id"] for one in engine.asked}
+    assert "lost" not in {one.row["id"] for one in engine.requests}
     responses = [one for one in read_whole(tmp_path / "out" / "test.jsonl") if one.id == "lost"]
     assert [(one.mode, one.sample, one.response) for one in responses] == [
         ("greedy", 0, ""),
@@ -346,7 +346,7 @@ def test_an_incomplete_benchmark_is_not_scored_unless_allowed(
             EvaluationError, match=r"wemath: .*testmini\.parquet has 3 of 5 questions.*allow_partial=true"
         ):
             module.evaluate(load_evaluation_config(settings))
-        assert engine.asked == []
+        assert engine.requests == []
         return
     module.evaluate(load_evaluation_config([*settings, *overrides]))
     asked = "2 of 5 questions answered and scored (limit=2)" if "limit" in overrides[0] else "3 of 5 questions"

@@ -1,4 +1,4 @@
-"""Filters of self-made questions drop what they say, whatever a model writes, and the order of images is no matter."""
+"""Filters of synthesized questions, which tolerate any text and do not depend on the order of images."""
 
 from random import Random
 
@@ -25,8 +25,9 @@ def candidate(question: str | None, id: str = "a", image: str = "i", parent: str
 
 
 def reason(name: str, question: str | None, parent: str | None = None) -> str | None:
-    (found,) = FILTERS[name]([candidate(question, parent=parent)], **THRESHOLDS.get(name, {}))
-    return found
+    """Return why a filter drops a question, or None if it keeps it."""
+    (result,) = FILTERS[name]([candidate(question, parent=parent)], **THRESHOLDS.get(name, {}))
+    return result
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def reason(name: str, question: str | None, parent: str | None = None) -> str | 
         ("", None),
         ("  \n ``` \n", None),
         ("Question:", None),
-        # Dropped by a filter that says why.
+        # The filter `control_text` drops it and says why.
         ("what is <|im_end|> ?", "what is <|im_end|> ?"),
         ("what is \0 ?", None),
         ("what is \ud800 ?", None),
@@ -59,7 +60,7 @@ def reason(name: str, question: str | None, parent: str | None = None) -> str | 
         ("why ? " * LONGEST_RESPONSE, None),
     ],
 )
-def test_one_question_is_found_in_a_response_or_none(response: str, question: str | None) -> None:
+def test_at_most_one_question_is_parsed_from_a_response(response: str, question: str | None) -> None:
     assert question_in(response) == question
 
 
@@ -87,17 +88,17 @@ PARTS = st.sampled_from(
 @example("'" * 500 + "Question:" * 500)
 @example("1. ?\n" * 300)
 @example("<im<image>age>")
-def test_a_found_question_is_found_in_itself_and_can_be_put_into_a_prompt(response: str) -> None:
+def test_a_parsed_question_parses_to_itself_and_is_safe_in_a_prompt(response: str) -> None:
     question = question_in(response)
     if question is not None:
         assert question_in(question) == question
-        assert question == question.strip() and not any(sign in question for sign in SPECIAL)
+        assert question == question.strip() and not any(text in question for text in SPECIAL)
 
 
 @pytest.mark.parametrize(
     "response", ["\"'" * 3_900, "Question: " * 790, "1. a?\n" * 1_300, "**" * 3_900, "\n:" * 3_900]
 )
-def test_a_hostile_response_takes_no_time(response: str) -> None:
+def test_hostile_responses_are_parsed_without_catastrophic_backtracking(response: str) -> None:
     question_in(response)
     for name in ("not_a_question", "tells_its_answer"):
         reason(name, response)
@@ -137,7 +138,7 @@ def test_a_hostile_response_takes_no_time(response: str) -> None:
         ),
     ],
 )
-def test_a_filter_drops_what_it_is_named_after(name: str, dropped: list[str], kept: list[str]) -> None:
+def test_each_filter_drops_what_its_name_says(name: str, dropped: list[str], kept: list[str]) -> None:
     assert [text for text in dropped if reason(name, text) is None] == []
     assert [reason(name, text) for text in kept] == [None] * len(kept)
 
@@ -151,13 +152,13 @@ def test_a_filter_drops_what_it_is_named_after(name: str, dropped: list[str], ke
         ("What is the perimeter of ABC?", False),
     ],
 )
-def test_a_copy_of_the_parent_is_one_whatever_its_spelling(question: str, is_copy: bool) -> None:
+def test_a_copy_of_the_parent_is_recognized_despite_its_spelling(question: str, is_copy: bool) -> None:
     assert (reason("copy_of_parent", question, "What is the area of ABC?") is not None) == is_copy
     assert reason("copy_of_parent", question) is None
 
 
-def test_of_copies_about_one_image_the_first_stays_whatever_row_they_are_from() -> None:
-    found = FILTERS["copy_of_other"](
+def test_the_first_of_several_copies_about_an_image_is_kept() -> None:
+    reasons = FILTERS["copy_of_other"](
         [
             candidate("how long is AB ?", "1", "x"),
             candidate("How long is AB?", "2", "x"),
@@ -166,7 +167,7 @@ def test_of_copies_about_one_image_the_first_stays_whatever_row_they_are_from() 
         ],
         **THRESHOLDS["copy_of_other"],
     )
-    assert found == [None, "similarity 1.00 to 1", None, None]
+    assert reasons == [None, "similarity 1.00 to 1", None, None]
 
 
 WORDS = ("what", "is", "how", "long", "find", "the", "area", "of", "AB", "BC", "\\boxed{1}", "12", "?", ".", "这")
@@ -176,28 +177,29 @@ CANDIDATES = st.lists(st.tuples(st.sampled_from("xyz"), TEXTS.map(" ".join)), ma
 )
 
 
-def kept(candidates: list[Candidate]) -> list[Candidate]:
+def apply_filters(candidates: list[Candidate]) -> list[Candidate]:
     for name, function in FILTERS.items():
         reasons = function(candidates, **THRESHOLDS.get(name, {}))
-        candidates = [one for one, why in zip(candidates, reasons, strict=True) if why is None]
+        candidates = [candidate for candidate, why in zip(candidates, reasons, strict=True) if why is None]
     return candidates
 
 
 @given(CANDIDATES)
-def test_what_was_kept_is_kept_again(candidates: list[Candidate]) -> None:
-    once = kept(candidates)
-    assert kept(once) == once
+def test_filters_are_idempotent(candidates: list[Candidate]) -> None:
+    once = apply_filters(candidates)
+    assert apply_filters(once) == once
 
 
 @given(CANDIDATES, st.randoms(use_true_random=False))
-def test_the_order_of_candidates_about_different_images_is_no_matter(
+def test_interleaving_candidates_about_different_images_changes_nothing(
     candidates: list[Candidate], random: Random
 ) -> None:
-    queues = {image: [one for one in candidates if one.image == image] for image in "xyz"}
-    turns = [one.image for one in candidates]
-    random.shuffle(turns)
-    shuffled = [queues[image].pop(0) for image in turns]
-    assert {one.id for one in kept(shuffled)} == {one.id for one in kept(candidates)}
+    queues = {image: [candidate for candidate in candidates if candidate.image == image] for image in "xyz"}
+    images = [candidate.image for candidate in candidates]
+    random.shuffle(images)
+    shuffled = [queues[image].pop(0) for image in images]
+    kept, expected = apply_filters(shuffled), apply_filters(candidates)
+    assert {candidate.id for candidate in kept} == {candidate.id for candidate in expected}
 
 
 @given(st.text(), st.text(), st.integers(1, 4))
@@ -208,7 +210,7 @@ def test_similarity_is_symmetric_and_one_for_the_same_words(a: str, b: str, ngra
 
 
 @pytest.mark.parametrize(
-    ("reply", "said"),
+    ("reply", "expected"),
     [
         ("yes", None),
         ("It shows AB.\n**Yes**.", None),
@@ -221,36 +223,35 @@ def test_similarity_is_symmetric_and_one_for_the_same_words(a: str, b: str, ngra
         ("perhaps", "the model says neither"),
     ],
 )
-def test_a_question_passes_the_self_check_only_by_a_yes(reply: str, said: str | None) -> None:
-    assert self_check([candidate("why ?")], {"a": reply}) == [said]
+def test_only_a_final_yes_passes_the_self_check(reply: str, expected: str | None) -> None:
+    assert self_check([candidate("why ?")], {"a": reply}) == [expected]
 
 
-def test_a_question_stays_where_its_vote_share_is_in_the_band() -> None:
+def test_questions_outside_the_difficulty_band_are_dropped() -> None:
     shares = {"0": 0.1, "1": 0.25, "2": 0.5, "3": 0.95, "4": 1.0}
-    found = difficulty([candidate("why ?", id_) for id_ in shares], shares, low=0.25, high=0.95)
-    assert found == ["vote share 0.10, hopeless", None, None, None, "vote share 1.00, too easy"]
+    reasons = difficulty([candidate("why ?", id_) for id_ in shares], shares, low=0.25, high=0.95)
+    assert reasons == ["vote share 0.10, hopeless", None, None, None, "vote share 1.00, too easy"]
 
 
-def test_the_report_counts_what_each_filter_dropped_by_strategy() -> None:
+def test_the_report_counts_dropped_questions_per_filter_and_strategy() -> None:
     judged = [
         JudgedCandidate(candidate("what is it ?"), vote_share=0.5),
         JudgedCandidate(candidate("what is it ?"), vote_share=1.0),
         JudgedCandidate(candidate(None), "unparsable", "no question in the response"),
     ]
     facts = facts_of(judged, names())
-    everything = facts["strategies"]["all"]
-    assert everything == facts["strategies"]["direct"]
-    assert (everything["candidates"], everything["kept"], everything["distinct_questions"]) == (3, 2, 0.5)
-    assert list(everything["dropped"]) == list(names()) and sum(everything["dropped"].values()) == 1
-    assert everything["vote_shares"] == [0, 0, 0, 0, 0, 1, 0, 0, 0, 1] and everything["mean_vote_share"] == 0.75
+    total = facts["strategies"]["all"]
+    assert total == facts["strategies"]["direct"]
+    assert (total["candidates"], total["kept"], total["distinct_questions"]) == (3, 2, 0.5)
+    assert list(total["dropped"]) == list(names()) and sum(total["dropped"].values()) == 1
+    assert total["vote_shares"] == [0, 0, 0, 0, 0, 1, 0, 0, 0, 1] and total["mean_vote_share"] == 0.75
     text = render({"rows": 3, "rows_without_images": 0, **facts})
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     assert ["dropped by unparsable", "1", "1"] in rows and ["kept", "2 (66.7 %)", "2 (66.7 %)"] in rows
-    nothing = facts_of([], names())
-    assert "0 kept" in render({"rows": 0, "rows_without_images": 0, **nothing})
+    assert "0 kept" in render({"rows": 0, "rows_without_images": 0, **facts_of([], names())})
 
 
 @given(st.lists(st.lists(st.sampled_from("abc"), max_size=5), max_size=5), st.integers(1, 3))
-def test_texts_written_twice_are_less_distinct(texts: list[list[str]], n: int) -> None:
+def test_repeating_all_texts_halves_the_distinct_share(texts: list[list[str]], n: int) -> None:
     once = distinct(texts, n)
     assert distinct([*texts, *texts], n) == (None if once is None else pytest.approx(once / 2))
