@@ -48,7 +48,7 @@ RUN_BY = {
     "train": "tests/mmupt/test_full_stack_on_cpu.py::test_the_same_command_after_the_end_only_reports",
     "self-improve": "tests/mmupt/test_rounds_on_cpu.py::"
     "test_a_round_trains_on_the_questions_that_the_policy_wrote_about_images_without_answers",
-    "table": "tests/mmupt/test_recipe_table.py::test_a_run_that_fails_is_named_at_the_end_and_the_others_are_made",
+    "table": "tests/mmupt/test_recipe_table.py::test_a_failed_run_is_named_at_the_end_and_the_other_runs_are_made",
     "eval": "tests/mmupt/test_evaluate_on_cpu.py::test_the_tiny_model_answers_every_question_on_a_cpu",
     "synthesize": "tests/mmupt/test_synthesis.py::test_the_tiny_model_writes_questions_about_figures_on_a_cpu",
     "data": "tests/mmupt_data/test_prepare.py::test_it_says_what_was_written_and_what_was_dropped_and_why",

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from finished_runs import write_events
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import DictConfig
-from test_run_report import write_events
 
 from mmupt.benchmarks import Question
 from mmupt.compose import RecipeError, load_recipe

@@ -5,10 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
+from finished_runs import write_events
 from matplotlib.axes import Axes
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from mmupt.cli import main
 from mmupt.evaluation.response_files import Response, read_parameters, write_responses
@@ -44,17 +42,6 @@ def responses(answers: dict[str, list[str | None]], tokens: int) -> list[Respons
         for sample, text in enumerate(row[1:])
     ]
     return greedy + sampled
-
-
-def write_events(folder: Path, first_second: int, values: dict[str, dict[int, float]]) -> None:
-    writer = EventFileWriter(str(folder), filename_suffix=f".{first_second}")
-    second = first_second
-    for name, steps in values.items():
-        for step, value in steps.items():
-            second += 1
-            summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
-            writer.add_event(Event(wall_time=second, step=step, summary=summary))
-    writer.close()
 
 
 def write_questions(folder: Path, *rows: Row) -> Path:
