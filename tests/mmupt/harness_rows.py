@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Image, List, Value
+from harness_records import SPLITS, Record
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "mmupt_data"))
 from hub_shaped import image, write_split
 
 from mmupt.datasets import data_set
-
-Record = dict[str, Any]
-SPLITS = {"mathvista": "testmini", "mathvision": "test", "mathverse": "testmini", "wemath": "testmini"}
 
 
 def _mathvista(
@@ -56,7 +54,7 @@ def _mathvista(
     }
 
 
-# One question twice with different answers, one twice with the same answer, and one that begins like another.
+# Two questions appear twice, with different answers and with the same answer; another question begins like them.
 MATHVISTA = [
     _mathvista("101", "Which bar is taller?", "left bar", ["left bar", "right bar"]),
     _mathvista("102", "Which bar is taller?", "right bar", ["left bar", "right bar"]),
@@ -85,7 +83,7 @@ def _mathvision(id_: str, question: str, answer: str, options: list[str] | None 
     }
 
 
-# Two questions without words have the same answer.
+# Two questions without text have the same answer.
 MATHVISION = [
     _mathvision("4", "Which number should be written in place of the question mark?\n<image1>", "60"),
     _mathvision("5", "Which kite has the longest string?\n<image1>", "C", ["A", "B", "C", "D", "E"]),
@@ -103,23 +101,23 @@ MATHVISION = [
 VERSIONS = ("Text Dominant", "Text Lite", "Vision Intensive", "Vision Dominant", "Vision Only")
 
 
-def _mathverse(problem: int, version: int, given: str, asked: str, answer: str, kind: str) -> Record:
-    # Text Lite and Vision Intensive have the same words here; Vision Only has no question.
-    stated = (f"{given}, {asked}", asked, asked, asked.replace("find", "what is"), "")[version]
+def _mathverse(problem: int, version: int, premise: str, task: str, answer: str, kind: str) -> Record:
+    # Text Lite and Vision Intensive have the same text here; Vision Only has no question.
+    text = (f"{premise}, {task}", task, task, task.replace("find", "what is"), "")[version]
     prompt = "first conduct reasoning, and then answer the question"
-    seen = f"According to the question shown in the image, please {prompt}."
+    image_only = f"According to the question shown in the image, please {prompt}."
     return {
         "sample_index": str(5 * problem + version + 1),
         "problem_index": str(problem + 1),
         "problem_version": VERSIONS[version],
-        "question": stated,
+        "question": text,
         "image": image(500 + 5 * problem + version),
         "answer": answer,
         "question_type": kind,
         "metadata": {"split": "testmini", "source": "drawn", "subject": "Plane Geometry", "subfield": "Angle"},
-        "query_wo": f"Please directly answer the question.\nQuestion: {stated}" if stated else seen,
-        "query_cot": f"Please {prompt}.\nQuestion: {stated}" if stated else seen,
-        "question_for_eval": f"{given}, {asked}",
+        "query_wo": f"Please directly answer the question.\nQuestion: {text}" if text else image_only,
+        "query_cot": f"Please {prompt}.\nQuestion: {text}" if text else image_only,
+        "question_for_eval": f"{premise}, {task}",
     }
 
 
@@ -129,9 +127,7 @@ _PROBLEMS = (
     ("Given the circle of radius 2", "find y.\nChoices:\nA:1\nB:2\nC:3\nD:3", "C\nD", "multi-choice"),
     ("As shown in the figure, AB is 6", "find the length of AC.", "\\sqrt{3}", "free-form"),
 )
-MATHVERSE = [
-    _mathverse(problem, version, *of_problem) for problem, of_problem in enumerate(_PROBLEMS) for version in range(5)
-]
+MATHVERSE = [_mathverse(problem, version, *fields) for problem, fields in enumerate(_PROBLEMS) for version in range(5)]
 
 
 def _wemath(id_: str, key: str, question: str, option: str, answer: str, number: int) -> Record:

@@ -1,15 +1,26 @@
-"""Files in the formats of other harnesses are imported and scored."""
+"""Importing files of other harnesses: matching rows to questions, scores, and rows that cannot be used."""
 
-import csv
 import json
 import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas
 import pytest
+from harness_records import (
+    SPLITS,
+    Record,
+    boxed,
+    newer_log,
+    older_log,
+    own_columns,
+    own_id,
+    predicted,
+    rows_of,
+    write_lines,
+    write_table,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,15 +35,13 @@ from mmupt.evaluation.response_import import import_responses
 from mmupt.evaluation.score_files import score_file
 from mmupt_data.figure_task import write_figures
 
-Record = dict[str, Any]
 StandIn = Callable[..., Path]
-SPLITS = {"mathvista": "testmini", "mathvision": "test", "mathverse": "testmini", "wemath": "testmini"}
 ROWS = 8
 
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    """Prepares the stand-in of a benchmark; MathVerse's rows belong to ROWS problems, or to one."""
+    """A function that prepares rows for a benchmark; MathVerse's rows belong to `ROWS` problems, or to one."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "mmupt_data"))
     from hub_shaped import as_it_is, write
@@ -56,93 +65,15 @@ def figures(tmp_path: Path) -> Path:
     return tmp_path / "figures" / "test.parquet"
 
 
-def own_id(question: Question) -> str:
-    return question.id.removeprefix(f"{question.data_source}-{SPLITS[question.data_source]}-")
-
-
-def own_columns(question: Question) -> Record:
-    """The columns with the benchmark's own id of a question."""
-    if question.data_source == "wemath":
-        return {name: question.metadata[name] for name in ("ID", "key")}
-    column = {"mathvista": "pid", "mathvision": "id", "mathverse": "sample_index"}[question.data_source]
-    return {column: own_id(question)}
-
-
-def asked(question: Question) -> str:
-    """A prompt around a question, as both harnesses build it."""
-    return f"Hint: answer at the end.\nQuestion:  {question.text.replace('<image>', '<image1>')} (Unit: cm)"
-
-
-def boxed(question: Question) -> str:
-    return f"so \\boxed{{{question.truth}}}"
-
-
-def older_log(row: int, question: Question) -> Record:
-    """A sample of lmms-eval that contains its row of the data set."""
-    text = boxed(question)
-    doc = {**own_columns(question), "question": question.text}
-    return {"doc_id": row, "doc": doc, "target": question.truth, "resps": [[text]], "filtered_resps": ["A"], "score": 1}
-
-
-def newer_log(row: int, question: Question) -> Record:
-    """A sample of lmms-eval 0.7, with an id, if any, in the results of the task."""
-    results: Record = {
-        "mathvista": {"llm_as_judge_eval": {"question_id": own_id(question), "true_false": False}},
-        "mathvision": {"mathvision_standard_eval": {"response": [boxed(question)], "scores": [False]}},
-        "mathverse": {"gpt_eval_score": 0, "submission": {"sample_index": own_id(question)}},
-        "wemath": {"wemath_loose": own_columns(question), "acc_score": 0.0},
-    }[question.data_source]
-    return {
-        "doc_id": row,
-        "target": question.truth,
-        "filtered_resps": [boxed(question)],
-        "input": asked(question),
-        **results,
-    }
-
-
-def predicted(row: int, question: Question) -> Record:
-    """A row of VLMEvalKit's table of predictions."""
-    columns: Record = {
-        "mathvista": {"index": int(own_id(question)) if question.data_source == "mathvista" else 0},
-        "mathvision": {"index": own_id(question)},
-        "mathverse": {
-            "index": row,
-            **{name: question.metadata.get(name) for name in ("problem_index", "problem_version")},
-        },
-        "wemath": {"index": row, **(own_columns(question) if question.data_source == "wemath" else {})},
-    }[question.data_source]
-    return {**columns, "question": asked(question), "answer": question.truth, "prediction": boxed(question), "hit": 0}
-
-
-def rows_of(data: Path, make: Callable[[int, Question], Record]) -> list[Record]:
-    return [make(row, question) for row, question in enumerate(read_questions(data).values())]
-
-
-def write_lines(file: Path, records: list[Record]) -> Path:
-    file.write_text("".join(f"{json.dumps(record)}\n" for record in records))
-    return file
-
-
-def write_table(file: Path, records: list[Record]) -> Path:
-    if file.suffix == ".json":
-        file.write_text(json.dumps(records))
-        return file
-    with file.open("w", newline="") as opened:
-        delimiter = "\t" if file.suffix == ".tsv" else ","
-        writer = csv.DictWriter(opened, list(records[0]), delimiter=delimiter, quoting=csv.QUOTE_ALL)
-        writer.writeheader()
-        writer.writerows(records)
-    return file
-
-
 def imported(file: Path, format_: Format, data: Path) -> list[Response]:
+    """Import a file without its unusable rows and return the responses."""
     output = file.parent / "imported" / f"{file.name}.jsonl"
     import_responses(file, format_, data, output, replace=True, skip_bad_rows=True)
     return read_whole(output)
 
 
 def assert_all_right(file: Path, format_: Format, data: Path) -> None:
+    """Assert that every row of a file is imported and scored as correct."""
     output = file.parent / "out" / "responses.jsonl"
     assert import_responses(file, format_, data, output, replace=True) == ROWS
     (scores,) = score_file(output)
@@ -178,7 +109,8 @@ def test_imported_responses_score_like_generated_responses(figures: Path, tmp_pa
 
 
 def test_the_parameters_record_the_source_of_an_import(figures: Path, tmp_path: Path) -> None:
-    lines = [{"id": id_, "response": f"<answer>{one.truth}</answer>"} for id_, one in read_questions(figures).items()]
+    questions = read_questions(figures)
+    lines = [{"id": id_, "response": f"<answer>{question.truth}</answer>"} for id_, question in questions.items()]
     file, output = write_lines(tmp_path / "file.jsonl", lines), tmp_path / "runs" / "out.jsonl"
     import_responses(file, "jsonl", figures, output, model="a model", extraction="answer_tag")
     parameters = read_parameters(output)
@@ -192,22 +124,22 @@ def test_the_parameters_record_the_source_of_an_import(figures: Path, tmp_path: 
 
 
 def test_lines_of_one_question_are_numbered_samples_by_default(figures: Path, tmp_path: Path) -> None:
-    once, several, said = list(read_questions(figures))[:3]
+    once, several, numbered = list(read_questions(figures))[:3]
     lines = [
         {"id": several, "response": "a"},
         {"id": once, "response": "b"},
         {"id": several, "response": "  "},
-        {"id": said, "response": "c", "mode": "sample", "sample": 4},
+        {"id": numbered, "response": "c", "mode": "sample", "sample": 4},
         {"id": several, "response": "d"},
-        {"id": said, "response": "e", "mode": "greedy", "tokens": 3},
+        {"id": numbered, "response": "e", "mode": "greedy", "tokens": 3},
     ]
     assert imported(write_lines(tmp_path / "file.jsonl", lines), "jsonl", figures) == [
         Response(several, "sample", 0, "a"),
         Response(once, "greedy", 0, "b"),
         Response(several, "sample", 1, "  "),
-        Response(said, "sample", 4, "c"),
+        Response(numbered, "sample", 4, "c"),
         Response(several, "sample", 2, "d"),
-        Response(said, "greedy", 0, "e", 3),
+        Response(numbered, "greedy", 0, "e", 3),
     ]
 
 
@@ -305,8 +237,8 @@ def test_repeats_of_lmms_eval_are_samples(stand_in: StandIn, tmp_path: Path) -> 
     record = rows_of(data, newer_log)[0]
     for number, resps in enumerate(([["a", "b", "c"]], [["a"], ["b"], ["c"]])):
         file = write_lines(tmp_path / f"{number}.jsonl", [{**record, "resps": resps, "filtered_resps": ["a"]}])
-        found = imported(file, "lmms-eval", data)
-        assert [(one.mode, one.sample, one.response) for one in found] == [
+        responses = imported(file, "lmms-eval", data)
+        assert [(response.mode, response.sample, response.response) for response in responses] == [
             ("sample", 0, "a"),
             ("sample", 1, "b"),
             ("sample", 2, "c"),
@@ -358,16 +290,16 @@ def test_an_xlsx_is_read_except_for_truncated_predictions(
     records[1]["prediction"] = "x" * 32_767
     records[2]["prediction"] = None
     pandas.DataFrame(records).to_excel(file, index=False, engine="xlsxwriter")
-    found = imported(file, "vlmevalkit", data)
-    # An empty prediction is an empty response, which is wrong.
-    assert len(found) == ROWS - 1 and found[1].response == ""
+    responses = imported(file, "vlmevalkit", data)
+    # An empty prediction is an empty response and counts as wrong.
+    assert len(responses) == ROWS - 1 and responses[1].response == ""
     assert_named(capsys.readouterr().err, file, {3: "ends with the cell"})
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ValueError, match="is not an xlsx file, or was cut"):
         imported(file, "vlmevalkit", data)
 
 
-# XlsxWriter itself loses these: an escape that overlaps another, noncharacters, and texts it takes for links.
+# XlsxWriter itself loses overlapping escapes, noncharacters, and texts that look like links.
 LOST = re.compile(r"_x[0-9A-Fa-f]{4}_?x[0-9A-Fa-f]{4}_|[\ufffe\uffff]|^(?:mailto|internal|external|https?|ftp|file):")
 FRAGMENTS = st.sampled_from(
     ["_x000C_", "_x005F_", "_x000c_", "x005F_", "\f", "\r\n", "\x00", "=1", "_", " ", "\\boxed{x_1}"]
@@ -457,7 +389,7 @@ def test_bad_rows_are_counted_and_refused_unless_skipped(
     assert parameters and parameters["imported_from"]["skipped_rows"] == {"match no question": 2, "cannot be read": 1}
 
 
-def test_a_missing_file_is_named(figures: Path, tmp_path: Path) -> None:
+def test_a_missing_file_or_a_folder_is_named(figures: Path, tmp_path: Path) -> None:
     for file, what in ((tmp_path / "nowhere.jsonl", "missing"), (tmp_path, "a folder")):
         with pytest.raises(ValueError, match=f"{file} is {what}: name a file of the other program"):
             import_responses(file, "jsonl", figures, tmp_path / "out.jsonl")

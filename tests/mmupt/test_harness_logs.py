@@ -1,4 +1,4 @@
-"""Real logs of lmms-eval and VLMEvalKit on our rows are imported, and their scores compared with ours.
+"""Real logs of lmms-eval and VLMEvalKit on our rows are imported and scored, and every difference is explained.
 
 `harness_logs/README.md` describes how the logs were made.
 """
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness_rows import ROWS, SPLITS, prepared
+from harness_records import SPLITS, Record
+from harness_rows import ROWS, prepared
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,6 @@ from mmupt.evaluation.question_matching import Evidence, QuestionIndex, Unusable
 from mmupt.evaluation.response_files import Response
 from mmupt.evaluation.verdicts import verdicts_of
 
-Record = dict[str, Any]
 LOGS = Path(__file__).parent / "harness_logs"
 LMMS_EVAL = LOGS / "lmms_eval_0.7.3"
 VLMEVALKIT = LOGS / "vlmevalkit"
@@ -42,7 +42,7 @@ EXPLAINED: Mapping[str, Mapping[str, str]] = {
         "13": "the same text as the truth, of two letters",
     },
 }
-# The same for VLMEvalKit, by table and index.
+# Reasons for VLMEvalKit, by table and index.
 VLMEVALKIT_DIFFERS: Mapping[str, Mapping[str, str]] = {
     "MathVista_MINI": {
         "101": "the official rule takes the nearest option",
@@ -71,14 +71,15 @@ def benchmark_of(file: Path) -> str:
 
 
 def id_of(name: str, row: Record) -> str:
-    own = {"mathvista": "pid", "mathvision": "id", "mathverse": "sample_index"}
-    return f"{name}-{SPLITS[name]}-" + (row[own[name]] if name in own else f"{row['ID']}@{row['key']}")
+    column = {"mathvista": "pid", "mathvision": "id", "mathverse": "sample_index"}
+    return f"{name}-{SPLITS[name]}-" + (row[column[name]] if name in column else f"{row['ID']}@{row['key']}")
 
 
 def rows_of(file: Path) -> list[Record]:
+    """The rows that a log was made from."""
     rows = ROWS[benchmark_of(file)]
-    of_version = re.search(r"text_lite|vision_only", file.name.lower())
-    return [row for row in rows if not of_version or row["problem_version"].lower().replace(" ", "_") == of_version[0]]
+    version = re.search(r"text_lite|vision_only", file.name.lower())
+    return [row for row in rows if not version or row["problem_version"].lower().replace(" ", "_") == version[0]]
 
 
 def assert_matched(file: Path, format_: Format, data: Path) -> list[Response]:
@@ -86,12 +87,13 @@ def assert_matched(file: Path, format_: Format, data: Path) -> list[Response]:
     questions = read_questions(data)
     ids = [id_of(benchmark_of(file), row) for row in rows_of(file)]
     responses, bad = read_harness_file(file, format_, read_index(data))
-    assert [one.id for one in responses] == [id_ for id_ in ids if id_ in questions]
+    assert [response.id for response in responses] == [id_ for id_ in ids if id_ in questions]
     assert [row.problem for row in bad] == ["match no question" for id_ in ids if id_ not in questions]
     return responses
 
 
 def their_score(record: Record) -> bool:
+    """The verdict of lmms-eval on a response."""
     score = next(
         record[name]
         for name in ("llm_as_judge_eval", "mathvision_standard_eval", "gpt_eval_score", "acc_score")
@@ -114,7 +116,7 @@ def test_samples_of_lmms_eval_are_matched_and_scores_differ_only_as_explained(
     verdicts = verdicts_of(responses, read_questions(data), "answer_tag" if reasoning else "official")
     for verdict in verdicts:
         record = theirs[verdict.response.id]
-        # Includes the reasoning, which the log stores separately.
+        # The response includes the reasoning, which the log stores separately.
         assert verdict.response.response == record.get("resps", record["filtered_resps"])
         assert not reasoning or verdict.response.response.startswith("<think>")
     differ = {
@@ -128,7 +130,7 @@ def test_samples_of_lmms_eval_are_matched_and_scores_differ_only_as_explained(
 @pytest.mark.parametrize("file", sorted(LMMS_EVAL.glob("tiny_model_*.jsonl")), ids=lambda file: file.stem)
 def test_samples_of_the_tiny_model_are_matched(file: Path, data_of: Mapping[str, Path]) -> None:
     responses = assert_matched(file, "lmms-eval", data_of[benchmark_of(file)])
-    assert any("\\boxed{" in one.response for one in responses)
+    assert any("\\boxed{" in response.response for response in responses)
 
 
 def test_failed_requests_of_lmms_eval_are_not_wrong_answers(data_of: Mapping[str, Path]) -> None:
@@ -152,19 +154,19 @@ def read_changed(
     return read_harness_file(changed, "lmms-eval", read_index(data))
 
 
-def test_without_an_id_words_answer_and_row_number_decide(tmp_path: Path, data_of: Mapping[str, Path]) -> None:
+def test_rows_without_an_id_are_matched_by_text_answer_and_row(tmp_path: Path, data_of: Mapping[str, Path]) -> None:
     for name, task in (("mathvista", "mathvista_testmini_cot"), ("mathverse", "mathverse_testmini")):
         file = LMMS_EVAL / f"samples_{task}_reasoning.jsonl"
-        whole, bad = read_changed(tmp_path, file, data_of[name], {})
-        assert not bad and whole == assert_matched(file, "lmms-eval", data_of[name])
+        responses, bad = read_changed(tmp_path, file, data_of[name], {})
+        assert not bad and responses == assert_matched(file, "lmms-eval", data_of[name])
 
 
 def test_indistinguishable_questions_in_another_order_are_counted(tmp_path: Path, data_of: Mapping[str, Path]) -> None:
     file = LMMS_EVAL / "samples_mathvista_testmini_cot_reasoning.jsonl"
     responses, bad = read_changed(tmp_path, file, data_of["mathvista"], {}, order=list(range(10))[::-1])
-    # Questions with the same words are found by their answers if these differ.
+    # Different answers distinguish questions with the same text.
     expected = ["101", "102", "9", "10", "11", "12", "13", "669"]
-    assert [one.id.removeprefix("mathvista-testmini-") for one in responses] == expected
+    assert [response.id.removeprefix("mathvista-testmini-") for response in responses] == expected
     why = (
         "2 questions have its words and its answer, and doc_id follows another order than the data: "
         "mathvista-testmini-7, mathvista-testmini-8"
@@ -173,7 +175,7 @@ def test_indistinguishable_questions_in_another_order_are_counted(tmp_path: Path
 
     file = LMMS_EVAL / "samples_mathverse_testmini_reasoning.jsonl"
     responses, bad = read_changed(tmp_path, file, data_of["mathverse"], {}, order=[*range(1, 20), 0])
-    # Text Lite and Vision Intensive have the same words, and two problems share the words of all versions but one.
+    # Text Lite and Vision Intensive have the same text, and two problems share the texts of all versions but one.
     assert len(responses) + len(bad) == 20
     assert {row.problem for row in bad} == {"match several questions"}
     texts = [(question.text, question.truth) for question in read_questions(data_of["mathverse"]).values()]
@@ -187,22 +189,23 @@ def test_rows_without_an_id_are_never_matched_wrongly(data_of: Mapping[str, Path
     index = read_index(data_of[name])
     ids = list(index.questions)
     # Some questions in the order of the harness, or all questions in another order.
-    kept = sorted(data.draw(st.sets(st.sampled_from(range(len(ids))), min_size=1) | st.just(set(range(len(ids))))))
-    questions = {ids[row]: index.questions[ids[row]] for row in kept}
-    order = data.draw(st.permutations(kept)) if len(kept) == len(ids) else kept
+    drawn = sorted(data.draw(st.sets(st.sampled_from(range(len(ids))), min_size=1) | st.just(set(range(len(ids))))))
+    questions = {ids[row]: index.questions[ids[row]] for row in drawn}
+    order = data.draw(st.permutations(drawn)) if len(drawn) == len(ids) else drawn
     rows = dict(zip(order, questions, strict=True))
     file = LMMS_EVAL / f"samples_{name}_testmini{'_cot' if name == 'mathvista' else ''}_reasoning.jsonl"
     logged = [json.loads(line) for line in file.read_text().splitlines()]
     logged = data.draw(st.lists(st.sampled_from(logged), unique_by=lambda record: record["doc_id"]))
     evidence = [
-        Evidence((), "doc_id", str(row), rows.get(row), one["target"], one["input"], counts_rows=True)
-        for one in logged
-        for row in [one["doc_id"]]
+        Evidence((), "doc_id", str(row), rows.get(row), record["target"], record["input"], counts_rows=True)
+        for record in logged
+        for row in [record["doc_id"]]
     ]
-    for record, found in zip(logged, QuestionIndex(questions, rows, {}).match(evidence), strict=True):
-        if isinstance(found, str):
-            of_record = index.questions[ids[record["doc_id"]]]
-            assert (questions[found].text, questions[found].truth) == (of_record.text, of_record.truth)
+    for record, match in zip(logged, QuestionIndex(questions, rows, {}).match(evidence), strict=True):
+        if isinstance(match, str):
+            logged_question = index.questions[ids[record["doc_id"]]]
+            matched_question = questions[match]
+            assert (matched_question.text, matched_question.truth) == (logged_question.text, logged_question.truth)
 
 
 def question(text: str, truth: str, choices: tuple[str, ...] | None = None) -> Question:
@@ -212,18 +215,18 @@ def question(text: str, truth: str, choices: tuple[str, ...] | None = None) -> Q
 @pytest.mark.parametrize(
     ("prompt", "answer", "expected"),
     [
-        # The questions start alike; the prompts have the letter of an option.
+        # The questions begin alike; the answers are letters of options.
         ("The angle is ( ).\nA. 90; B. 45", "B", "degrees"),
         ("The angle is a ( ).\nA. right one; B. acute one", "B", "kind"),
-        # Options that could not be split.
+        # Questions whose options could not be split.
         ("Which point?\nA. Yes, point ;O.;B. No", "A", "O"),
         ("Which point?\nA. Yes, point ;P.;B. No", "A", "P"),
-        # Another layout, and another answer.
+        # Another layout of the prompt, and a wrong answer.
         ("Q: the  angle is ( )\n\nOptions: (A) 90 (B) 45", "B", "degrees"),
         ("Q: the  angle is ( )\n\nOptions: (A) 90 (B) 45", "A", None),
     ],
 )
-def test_words_options_and_answer_distinguish_questions(prompt: str, answer: str, expected: str | None) -> None:
+def test_text_options_and_answer_distinguish_questions(prompt: str, answer: str, expected: str | None) -> None:
     index = QuestionIndex(
         {
             "degrees": question("The angle is ( ).\nChoices:\n(A) 90\n(B) 45", "B", ("90", "45")),
@@ -236,27 +239,27 @@ def test_words_options_and_answer_distinguish_questions(prompt: str, answer: str
         {},
         {},
     )
-    (found,) = index.match([Evidence(answer=answer, prompt=prompt)])
-    assert found == expected if expected else isinstance(found, Unusable) and found.problem == "match no question"
+    (match,) = index.match([Evidence(answer=answer, prompt=prompt)])
+    assert match == expected if expected else isinstance(match, Unusable) and match.problem == "match no question"
 
 
-def test_a_version_narrows_the_questions_that_words_and_answer_leave(
+def test_the_problem_version_narrows_questions_with_the_same_text_and_answer(
     tmp_path: Path, data_of: Mapping[str, Path]
 ) -> None:
-    of_version = [row for row in ROWS["mathverse"] if row["problem_version"] == "Text Lite"]
+    text_lite = [row for row in ROWS["mathverse"] if row["problem_version"] == "Text Lite"]
     rows = [
         {"index": index, **{name: row[name] for name in ("problem_version", "question", "answer")}, "prediction": "x"}
-        for index, row in enumerate(of_version)
+        for index, row in enumerate(text_lite)
     ]
     file = tmp_path / "STANDIN_MathVerse_MINI_Text_Lite.json"
     file.write_text(json.dumps(rows))
     responses, bad = read_harness_file(file, "vlmevalkit", read_index(data_of["mathverse"]))
-    # Two of the four problems have the same words and the same answer.
-    assert [one.id for one in responses] == ["mathverse-testmini-2", "mathverse-testmini-12"]
+    # Two of the four problems have the same text and the same answer.
+    assert [response.id for response in responses] == ["mathverse-testmini-2", "mathverse-testmini-12"]
     assert [(row.line, row.problem) for row in bad] == [(line, "match several questions") for line in (2, 4)]
 
 
-def test_an_answer_of_no_question_matches_none(tmp_path: Path, data_of: Mapping[str, Path]) -> None:
+def test_an_answer_that_no_question_has_matches_none(tmp_path: Path, data_of: Mapping[str, Path]) -> None:
     file = LMMS_EVAL / "samples_mathvista_testmini_cot_reasoning.jsonl"
     responses, bad = read_changed(tmp_path, file, data_of["mathvista"], {"target": "no answer of any"})
     assert not responses and {row.problem for row in bad} == {"match no question"}
