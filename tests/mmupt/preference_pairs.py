@@ -1,4 +1,4 @@
-"""Pairs about figures for the tests of DPO: a careful response is preferred to a glance."""
+"""Preference pairs about figures for tests of DPO: a careful response is preferred to a glance."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ SETTINGS = DpoSettings(
 
 
 def pair(number: int = 0, **changed: Any) -> dict[str, Any]:
-    """One of the pairs, with other columns where they are given."""
+    """Return the pair with this number; `changed` replaces its columns."""
     figure = sample_figures("train", number + 1, 0)[number]
     question = questions(figure, "main")[0]
     row = {
@@ -40,6 +40,6 @@ def pair(number: int = 0, **changed: Any) -> dict[str, Any]:
 
 
 def write_pairs(file: Path, rows: list[dict[str, Any]]) -> Path:
-    """Write them as a selection does."""
+    """Write pairs to a file as a baseline does and return the file."""
     pq.write_table(pa.Table.from_pylist(rows), file)
     return file

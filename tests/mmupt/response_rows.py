@@ -1,4 +1,4 @@
-"""Responses about figures for the tests of supervised fine-tuning: careful ones, of which the tiny model gives few."""
+"""Careful responses about figures for tests of supervised fine-tuning; the tiny model rarely gives them."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ SETTINGS = SftSettings(
 
 
 def responses(count: int) -> list[dict[str, Any]]:
-    """So many rows, as a selection keeps them."""
+    """Return this number of rows as a baseline selects them."""
     rows = []
     for number, figure in enumerate(sample_figures("train", count, 0)):
         question = questions(figure, "main")[0]
@@ -43,6 +43,6 @@ def responses(count: int) -> list[dict[str, Any]]:
 
 
 def write_responses(file: Path, rows: list[dict[str, Any]]) -> Path:
-    """Write them as a selection does."""
+    """Write rows to a file as a baseline does and return the file."""
     pq.write_table(pa.Table.from_pylist(rows), file)
     return file

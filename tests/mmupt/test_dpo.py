@@ -1,4 +1,4 @@
-"""What DPO refuses before a process of it starts, and when it need not start one."""
+"""Preparing DPO: settings and pairs that are refused, the version of TRL, and folders that are reused."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands of the processes that would have been started, of which each leaves a policy behind."""
+    """Replace the training process by one that writes a policy; return a list that collects the commands."""
     commands: list[list[str]] = []
 
     def run(command: list[str], **options: Any) -> None:
@@ -35,7 +35,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"epochs": 0}, "epochs must be a whole number of at least 1"),
         ({"beta": 0.0}, "beta must be a number above 0"),
@@ -44,21 +44,21 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         ({"batch_size": 6, "processes": 2, "device": "cuda"}, "multiple of micro_batch_size x processes = 4"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(changed: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_settings_are_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         replace(SETTINGS, **changed)
 
 
-@pytest.mark.parametrize(("installed", "said"), [(None, "none is installed"), ("0.27.0", r"0\.27\.0 is installed")])
-def test_without_a_trl_that_can_it_says_how_to_get_one(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: str | None, said: str
+@pytest.mark.parametrize(("installed", "message"), [(None, "none is installed"), ("0.27.0", r"0\.27\.0 is installed")])
+def test_a_missing_or_old_trl_is_an_error_with_the_fix(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: str | None, message: str
 ) -> None:
     monkeypatch.setattr(dpo, "trl_version", lambda: installed)
-    with pytest.raises(ValueError, match=rf"{said}.*make setup.*requirements-baselines\.txt"):
+    with pytest.raises(ValueError, match=rf"{message}.*make setup.*requirements-baselines\.txt"):
         train_dpo(SETTINGS, MODEL, file, tmp_path / "dpo")
 
 
-def test_the_trl_that_lies_apart_comes_before_the_one_that_verl_pins(
+def test_the_separate_trl_takes_precedence_over_verls_pinned_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for folder, version in (("apart", "1.16.0"), ("packages", "0.27.0")):
@@ -66,14 +66,16 @@ def test_the_trl_that_lies_apart_comes_before_the_one_that_verl_pins(
         information.mkdir(parents=True)
         (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: trl\nVersion: {version}\n")
     monkeypatch.setattr(sys, "path", [str(tmp_path / "packages")])
-    found = []
+    versions = []
     for folder in ("apart", "nowhere"):
         monkeypatch.setattr(dpo, "TRL_FOLDER", tmp_path / folder)
-        found.append(trl_version())
-    assert found == ["1.16.0", "0.27.0"]
+        versions.append(trl_version())
+    assert versions == ["1.16.0", "0.27.0"]
 
 
-def test_a_folder_with_another_training_is_refused(file: Path, tmp_path: Path, started: list[list[str]]) -> None:
+def test_a_folder_with_a_training_of_other_settings_or_rows_is_refused(
+    file: Path, tmp_path: Path, started: list[list[str]]
+) -> None:
     train_dpo(SETTINGS, MODEL, file, tmp_path / "dpo")
     with pytest.raises(ValueError, match=r"dpo holds a training with other settings \(beta, model\): delete"):
         train_dpo(replace(SETTINGS, beta=0.5), "another/model", file, tmp_path / "dpo")
@@ -82,34 +84,36 @@ def test_a_folder_with_another_training_is_refused(file: Path, tmp_path: Path, s
         train_dpo(SETTINGS, MODEL, file, tmp_path / "dpo")
 
 
-def test_a_pair_that_cannot_be_used_starts_nothing(file: Path, tmp_path: Path, started: list[list[str]]) -> None:
+def test_an_unusable_pair_is_refused_before_a_process_starts(
+    file: Path, tmp_path: Path, started: list[list[str]]
+) -> None:
     write_pairs(file, [pair(rejected=None)])
     with pytest.raises(ValueError, match="id figure-0: rejected is null"):
         train_dpo(SETTINGS, MODEL, file, tmp_path / "dpo")
     assert started == []
 
 
-def test_a_policy_that_is_there_is_not_trained_again(file: Path, tmp_path: Path, started: list[list[str]]) -> None:
+def test_a_finished_policy_is_not_trained_again(file: Path, tmp_path: Path, started: list[list[str]]) -> None:
     policy = train_dpo(SETTINGS, MODEL, file, tmp_path / "dpo")
     assert train_dpo(SETTINGS, MODEL, file, tmp_path / "dpo") == policy == tmp_path / "dpo" / "model"
     assert len(started) == 1
 
 
-def test_checkpoints_that_were_cut_off_go_and_whole_ones_stay_until_the_policy_is_there(
+def test_incomplete_checkpoints_are_deleted_at_the_start_and_complete_checkpoints_at_the_end(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoints = tmp_path / "dpo" / "checkpoints"
     for name in ("checkpoint-1", "checkpoint-2"):
         (checkpoints / name).mkdir(parents=True)
     (checkpoints / "checkpoint-1" / "whole").touch()
-    seen: list[str] = []
+    left_at_start: list[str] = []
 
     def run(command: list[str], **options: Any) -> None:
-        seen.extend(path.name for path in checkpoints.iterdir())
+        left_at_start.extend(path.name for path in checkpoints.iterdir())
 
     monkeypatch.setattr(subprocess, "run", run)
     train_dpo(SETTINGS, MODEL, file, tmp_path / "dpo")
-    assert seen == ["checkpoint-1"]
+    assert left_at_start == ["checkpoint-1"]
     assert not checkpoints.exists()
 
 

@@ -1,4 +1,4 @@
-"""DPO on the real stack: the margin grows, a killed training continues as if it had not been, the policy is a model."""
+"""DPO on the full stack: the margin grows, killed training continues identically, and the policy loads as a model."""
 
 import json
 import math
@@ -40,8 +40,8 @@ from mmupt.baselines.preference_pairs import PairCollator
 train_dpo(SETTINGS, sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
 """
 
-# What is said of a pair that is too long; then a training step of a model with the vocabulary of Qwen2.5-VL-7B, and a
-# forward pass with logits for comparison.
+# Prints the error about a pair that is too long, then the largest tensors of a training step and of a plain forward
+# pass of a model with the vocabulary of Qwen2.5-VL-7B.
 STEP = """
 import sys
 from dataclasses import replace
@@ -58,8 +58,8 @@ class Largest(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
-        found = [one.numel() for one in tree_leaves(result) if isinstance(one, torch.Tensor)]
-        self.elements = max(self.elements, *found, 0)
+        sizes = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        self.elements = max(self.elements, *sizes, 0)
         return result
 
 base, file, folder = map(Path, sys.argv[1:])
@@ -94,20 +94,21 @@ def policy(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def series(policy: Path, name: str) -> dict[int, float]:
+    """The values of a metric by step."""
     lines = (policy.parent / "steps.jsonl").read_text().splitlines()
     return {step["step"]: step[name] for step in map(json.loads, lines)}
 
 
 def preference(policy: Path, file: Path) -> float:
-    """How much more log-probability the chosen responses have than the rejected ones, on average."""
+    """The mean log-probability of the chosen responses minus the mean of the rejected responses."""
     model = AutoModelForImageTextToText.from_pretrained(policy).eval()
     rows = pq.read_table(file).to_pylist()
     batch = PairCollator(AutoProcessor.from_pretrained(policy))(rows)
-    learnt = batch.pop("completion_mask")[:, 1:]
+    completion_mask = batch.pop("completion_mask")[:, 1:]
     with torch.no_grad():
-        predicted = model(**batch).logits[:, :-1].log_softmax(-1)
-    of_tokens = predicted.gather(-1, batch["input_ids"][:, 1:, None])[..., 0]
-    chosen, rejected = (of_tokens * learnt).sum(1).chunk(2)
+        log_probs = model(**batch).logits[:, :-1].log_softmax(-1)
+    token_log_probs = log_probs.gather(-1, batch["input_ids"][:, 1:, None])[..., 0]
+    chosen, rejected = (token_log_probs * completion_mask).sum(1).chunk(2)
     return float((chosen - rejected).mean())
 
 
@@ -115,38 +116,40 @@ def weights(policy: Path) -> Mapping[str, torch.Tensor]:
     return load_file(policy / "model.safetensors")
 
 
-def test_the_chosen_responses_gain_on_the_rejected_ones(policy: Path) -> None:
+def test_the_margin_between_chosen_and_rejected_responses_grows(policy: Path) -> None:
     margins = series(policy, "rewards/margins")
     assert list(margins) == list(range(1, STEPS + 1))
-    # The policy of the first step is the reference.
+    # At the first step, the policy equals the reference.
     assert margins[1] == pytest.approx(0, abs=1e-4)
     assert margins[STEPS] > margins[2] > 0.01
 
 
-def test_the_loss_is_that_of_the_paper(policy: Path, file: Path) -> None:
+def test_the_loss_is_the_papers(policy: Path, file: Path) -> None:
     losses, margins = series(policy, "loss"), series(policy, "rewards/margins")
-    # Equation 7 at a margin of 0; and its convexity, as each is a mean over pairs.
+    # Equation 7 at a margin of 0; then Jensen's inequality, as losses and margins are means over pairs.
     assert losses[1] == pytest.approx(math.log(2), abs=1e-4)
     assert all(losses[step] >= math.log1p(math.exp(-margins[step])) - 1e-4 for step in margins)
 
 
-def test_the_policy_differs_from_the_model_by_its_weights_alone(policy: Path) -> None:
+def test_the_policy_differs_from_the_base_model_by_its_weights_alone(policy: Path) -> None:
     before, after = weights(FOLDER), weights(policy)
-    assert {name: (one.shape, one.dtype) for name, one in after.items()} == {
-        name: (one.shape, one.dtype) for name, one in before.items()
+    assert {name: (tensor.shape, tensor.dtype) for name, tensor in after.items()} == {
+        name: (tensor.shape, tensor.dtype) for name, tensor in before.items()
     }
-    trained = {name.partition(".")[0] for name, one in after.items() if not torch.equal(one, before[name])}
+    trained = {name.partition(".")[0] for name, tensor in after.items() if not torch.equal(tensor, before[name])}
     assert trained == {"visual", "model", "lm_head"}
     assert AutoConfig.from_pretrained(policy).dtype == AutoConfig.from_pretrained(FOLDER).dtype
     assert AutoProcessor.from_pretrained(policy).chat_template == AutoProcessor.from_pretrained(FOLDER).chat_template
 
 
-def test_the_policy_prefers_the_chosen_responses_more_than_the_model_did(policy: Path, file: Path) -> None:
-    # 0.1 is beta, 1 is a margin that it had learnt two steps before the end.
+def test_the_policy_prefers_the_chosen_responses_more_than_the_base_model(policy: Path, file: Path) -> None:
+    # beta is 0.1; the training reached a margin of 1 two steps before its end.
     assert SETTINGS.beta * (preference(policy, file) - preference(FOLDER, file)) > 1
 
 
-def test_a_killed_training_continues_as_if_it_had_not_been_killed(policy: Path, file: Path, tmp_path: Path) -> None:
+def test_a_killed_training_continues_with_the_same_margins_and_weights(
+    policy: Path, file: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "dpo"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     command = [sys.executable, "-c", TRAIN, str(FOLDER), str(file), str(folder)]
@@ -160,12 +163,12 @@ def test_a_killed_training_continues_as_if_it_had_not_been_killed(policy: Path, 
     assert not (folder / "model").exists()
     continued = train_dpo(SETTINGS, str(FOLDER), file, folder)
     assert series(continued, "rewards/margins") == pytest.approx(series(policy, "rewards/margins"), abs=1e-4)
-    once = weights(policy)
+    expected = weights(policy)
     for name, tensor in weights(continued).items():
-        torch.testing.assert_close(tensor, once[name])
+        torch.testing.assert_close(tensor, expected[name])
 
 
-def test_processes_that_share_the_model_take_the_steps_of_one(
+def test_sharded_processes_train_like_one_process(
     policy: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = subprocess.run
@@ -180,16 +183,16 @@ def test_processes_that_share_the_model_take_the_steps_of_one(
     sharded = train_dpo(
         replace(SETTINGS, processes=2, device="cuda", save_steps=STEPS), str(FOLDER), file, tmp_path / "dpo"
     )
-    # A head whose gradient were not summed over processes would miss by 2e-3 in the second step.
+    # If the gradient of the head were not summed over processes, the second step would differ by 2e-3.
     assert series(sharded, "rewards/margins") == pytest.approx(series(policy, "rewards/margins"), abs=1e-4)
     assert weights(sharded).keys() == weights(policy).keys()
 
 
 @pytest.fixture(scope="module")
 def step(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What STEP prints."""
+    """The output of STEP."""
     folder = tmp_path_factory.mktemp("step")
-    # So long that logits are larger than the table of embeddings.
+    # Long enough for the logits to be larger than the embeddings.
     question = " ".join(["what is the sum of the three bars ?"] * 30)
     rows = [pair(number, prompt=[{"role": "user", "content": f"<image>{question}"}]) for number in range(4)]
     arguments = [str(FOLDER), str(write_pairs(folder / "pairs.parquet", rows)), str(folder)]
@@ -197,7 +200,7 @@ def step(tmp_path_factory: pytest.TempPathFactory) -> str:
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(TRL_FOLDER), str(Path(__file__).parent), *sys.path]),
     }
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", STEP, *arguments],
         env=environment,
         check=True,
@@ -205,13 +208,13 @@ def step(tmp_path_factory: pytest.TempPathFactory) -> str:
         text=True,
         timeout=HANG_SECONDS,
     )
-    return done.stdout
+    return process.stdout
 
 
 def test_a_pair_that_is_too_long_is_named(step: str) -> None:
     assert re.search(r"refused .*id figure-0: \d+ tokens with its longer response, over max_length=30", step)
 
 
-def test_no_step_makes_the_logits_of_all_tokens(step: str) -> None:
-    logits, of_step, of_forward = map(int, step.rpartition("elements ")[2].split())
-    assert of_forward >= logits > 2 * of_step
+def test_a_training_step_never_holds_the_logits_of_all_tokens(step: str) -> None:
+    logits, largest_in_step, largest_in_forward = map(int, step.rpartition("elements ")[2].split())
+    assert largest_in_forward >= logits > 2 * largest_in_step

@@ -1,4 +1,4 @@
-"""What a supervised fine-tuning refuses before veRL starts, what it asks of veRL, and from where it continues."""
+"""Preparing supervised fine-tuning: rows that are refused, settings for veRL, and checkpoints to continue from."""
 
 import subprocess
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def begin(folder: Path, file: Path, *names: str) -> Path:
-    """Leave the folder of a training whose first checkpoint, of one step, has files of these names."""
+    """Make a training folder with a checkpoint of step 1 that has files of these names; return the checkpoint."""
     checkpoint = checkpoint_of(folder / "checkpoints", 1)
     checkpoint.mkdir(parents=True)
     for name in names:
@@ -47,7 +47,7 @@ def begin(folder: Path, file: Path, *names: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"epochs": 0}, "epochs must be a whole number of at least 1"),
         ({"epochs": "many"}, "epochs must be a whole number of at least 1, not 'many'"),
@@ -59,8 +59,8 @@ def begin(folder: Path, file: Path, *names: str) -> Path:
         ({"micro_batch_tokens": 95}, "micro_batch_tokens must be a whole number that is at least max_length = 96"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(changed: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_settings_are_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         replace(SETTINGS, **changed)
 
 
@@ -73,7 +73,7 @@ def with_row(**changed: Any) -> Callable[[list[dict[str, Any]]], list[dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (drop_response, r"responses\.parquet has no column response \(found: id, prompt, images\)"),
         (lambda rows: rows[:7], r"responses\.parquet has 7 rows, fewer than a batch of 8: set a smaller batch_size"),
@@ -85,60 +85,62 @@ def with_row(**changed: Any) -> Callable[[list[dict[str, Any]]], list[dict[str, 
         (with_row(response="1 + " * 50), r"row 12, .*: \d+ tokens, 9 of them images, over max_length=96: leave"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_refused_by_name_before_anything_starts(
-    tmp_path: Path, nothing_starts: None, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]], said: str
+def test_unusable_rows_are_named_before_a_process_starts(
+    tmp_path: Path, nothing_starts: None, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]], message: str
 ) -> None:
     file = write_responses(tmp_path / "responses.parquet", change(ROWS))
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         train_sft(SETTINGS, MODEL, file, tmp_path / "sft")
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nowhere\.parquet is missing"):
         train_sft(SETTINGS, MODEL, tmp_path / "nowhere.parquet", tmp_path / "sft")
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_verls_own_configuration_takes_the_settings(tmp_path: Path, file: Path, device: str) -> None:
+def test_verls_configuration_accepts_the_settings(tmp_path: Path, file: Path, device: str) -> None:
     settings = replace(SETTINGS, device=device, steps=5, processes=2)
     overrides = trainer_overrides(settings, MODEL, file, tmp_path / "it's a folder", rows=20)
     with initialize_config_dir(str(Path(verl.__file__).parent / "trainer/config"), version_base=None):
         config = compose("sft_trainer_engine", overrides)
     engine, optimizer = (omega_conf_to_dataclass(config[name]) for name in ("engine", "optim"))
     assert (engine.strategy, optimizer.lr) == ("fsdp2", 3e-4)
-    # Two updates an epoch.
+    # An epoch has two updates.
     assert (config.trainer.total_epochs, config.trainer.total_training_steps) == (3, 5)
     assert config.trainer.default_local_dir == str(tmp_path / "it's a folder" / "checkpoints")
     assert config.model.override_config.attn_implementation in ("sdpa", "flash_attention_2")
     assert config.model.use_fused_kernels == (device == "cuda")
-    on_cpu = {"param_dtype": "fp32"} if device == "cpu" else None
-    assert OmegaConf.to_container(config.engine).get("mixed_precision") == on_cpu
+    precision = {"param_dtype": "fp32"} if device == "cpu" else None
+    assert OmegaConf.to_container(config.engine).get("mixed_precision") == precision
 
 
-def test_a_policy_that_is_there_is_not_trained_again(tmp_path: Path, file: Path, nothing_starts: None) -> None:
+def test_a_finished_policy_is_not_trained_again(tmp_path: Path, file: Path, nothing_starts: None) -> None:
     begin(tmp_path / "sft", file)
     (tmp_path / "sft" / "model").mkdir()
     assert train_sft(SETTINGS, MODEL, file, tmp_path / "sft") == tmp_path / "sft" / "model"
     assert not (tmp_path / "sft" / "checkpoints").exists()
 
 
-@pytest.mark.parametrize(("steps_in_an_epoch", "left"), [(2, {"data_0.pt", "data_1.pt"}), (1, set())])
-def test_a_training_continues_from_its_last_checkpoint_and_not_at_the_end_of_an_epoch_that_is_over(
-    tmp_path: Path, file: Path, steps_in_an_epoch: int, left: set[str]
+@pytest.mark.parametrize(("steps_per_epoch", "data_states"), [(2, {"data_0.pt", "data_1.pt"}), (1, set())])
+def test_a_training_continues_from_its_last_checkpoint_with_the_data_position_of_an_unfinished_epoch(
+    tmp_path: Path, file: Path, steps_per_epoch: int, data_states: set[str]
 ) -> None:
     checkpoint = begin(tmp_path, file, "model.pt", "data_0.pt")
     checkpoint_of(checkpoint.parent, 2).mkdir()
-    assert sft._clean(checkpoint.parent, steps_in_an_epoch, processes=2) == 1
+    assert sft._clean(checkpoint.parent, steps_per_epoch, processes=2) == 1
     assert {path.name for path in checkpoint.parent.iterdir()} == {TRACKER, checkpoint.name}
-    assert {path.name for path in checkpoint.iterdir()} == {"model.pt", *left}
+    assert {path.name for path in checkpoint.iterdir()} == {"model.pt", *data_states}
 
 
-def test_settings_may_change_until_there_is_a_checkpoint(tmp_path: Path, file: Path) -> None:
+def test_settings_may_change_before_the_first_checkpoint(tmp_path: Path, file: Path) -> None:
     for seed in (1, 2):
         record_training(tmp_path, asdict(replace(SETTINGS, seed=seed)), MODEL, file, has_begun=False)
 
 
-def test_a_training_of_another_kind_is_not_continued(tmp_path: Path, file: Path, nothing_starts: None) -> None:
+def test_a_folder_with_a_training_of_other_settings_or_rows_is_refused(
+    tmp_path: Path, file: Path, nothing_starts: None
+) -> None:
     folder = tmp_path / "sft"
     begin(folder, file)
     with pytest.raises(

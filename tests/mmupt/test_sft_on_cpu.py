@@ -1,4 +1,4 @@
-"""Fine-tuning on the real stack: the loss falls, a killed training continues as if it had not been, vLLM answers."""
+"""Fine-tuning on the full stack: the loss falls, killed training continues identically, and vLLM loads the policy."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ from verl_ext.checkpoints import TRACKER
 
 pytestmark = pytest.mark.full_stack
 
-# Three updates an epoch.
+# An epoch has three updates.
 ROWS = 26
 STEPS = 6
 TRAIN = """
@@ -82,25 +82,25 @@ def first_batch(file: Path) -> list[dict[str, Any]]:
     return [dataset[index] for index in islice(sampler, SETTINGS.batch_size)]
 
 
-def test_the_first_loss_is_the_mean_over_all_learnt_tokens_of_the_batch(policy: Path, file: Path) -> None:
+def test_the_first_loss_is_the_mean_over_all_response_tokens_of_the_batch(policy: Path, file: Path) -> None:
     model = AutoModelForImageTextToText.from_pretrained(FOLDER)
-    of_tokens = []
+    token_losses = []
     for row in first_batch(file):
         logits = model(
             input_ids=row["input_ids"][None], position_ids=row["position_ids"][1:, None], **row["multi_modal_inputs"]
         ).logits[0, :-1]
-        of_tokens.append(cross_entropy(logits, row["input_ids"][1:], reduction="none")[row["loss_mask"][1:].bool()])
-    assert losses(policy)[1] == pytest.approx(float(torch.cat(of_tokens).mean()), rel=1e-4)
+        token_losses.append(cross_entropy(logits, row["input_ids"][1:], reduction="none")[row["loss_mask"][1:].bool()])
+    assert losses(policy)[1] == pytest.approx(float(torch.cat(token_losses).mean()), rel=1e-4)
 
 
 def test_the_loss_falls(policy: Path) -> None:
-    found = losses(policy)
-    assert list(found) == list(range(1, STEPS + 1))
-    first, second = ([found[step] for step in epoch] for epoch in ((1, 2, 3), (4, 5, 6)))
+    by_step = losses(policy)
+    assert list(by_step) == list(range(1, STEPS + 1))
+    first, second = ([by_step[step] for step in epoch] for epoch in ((1, 2, 3), (4, 5, 6)))
     assert sum(second) < 0.5 * sum(first)
 
 
-def test_transformers_loads_the_policy_whose_every_part_was_trained(policy: Path) -> None:
+def test_transformers_loads_the_policy_and_every_part_of_it_was_trained(policy: Path) -> None:
     before, after = (AutoModelForImageTextToText.from_pretrained(folder).state_dict() for folder in (FOLDER, policy))
     assert before.keys() == after.keys()
     # veRL's merger writes bfloat16.
@@ -108,22 +108,22 @@ def test_transformers_loads_the_policy_whose_every_part_was_trained(policy: Path
     assert {name.removeprefix("model.").split(".")[0] for name in changed} == {"visual", "language_model", "lm_head"}
 
 
-def test_vllm_answers_with_the_policy_as_it_was_taught(policy: Path, file: Path, tmp_path: Path) -> None:
+def test_vllm_samples_careful_responses_from_the_policy(policy: Path, file: Path, tmp_path: Path) -> None:
     settings = [
-        f"model={policy}", f"files={{asked:{file}}}", f"output={tmp_path}", "preset=tiny", "samples=0", "score=False",
+        f"model={policy}", f"files={{test:{file}}}", f"output={tmp_path}", "preset=tiny", "samples=0", "score=False",
         "device=cpu",
     ]  # fmt: skip
     subprocess.run([sys.executable, "-m", "mmupt", "eval", *settings], check=True, timeout=HANG_SECONDS)
-    answers = read_whole(tmp_path / "asked.jsonl")
+    answers = read_whole(tmp_path / "test.jsonl")
     assert len(answers) == ROWS
-    # The model of before glances at most figures.
+    # The base model only glances at most figures.
     assert sum(answer.response.startswith(GLANCE) for answer in answers) < 0.1 * ROWS
 
 
 @pytest.mark.parametrize(
     ("step", "processes"), [(2, 1), (3, 2)], ids=["within an epoch", "at the end of an epoch, on two processes"]
 )
-def test_a_killed_training_continues_as_if_it_had_not_been_killed(
+def test_a_killed_training_continues_with_the_same_losses_and_weights(
     policy: Path, file: Path, tmp_path: Path, step: int, processes: int
 ) -> None:
     folder = tmp_path / "sft"
@@ -135,14 +135,14 @@ def test_a_killed_training_continues_as_if_it_had_not_been_killed(
     while not tracker.is_file() or int(tracker.read_text() or 0) < step:
         assert killed.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
-    # It alone: the processes of veRL that it has started go on.
+    # Kill only this process: the processes of veRL that it started keep running.
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert not (folder / "model").exists()
     continued = train_sft(replace(SETTINGS, save_steps=step, processes=processes), str(FOLDER), file, folder)
     assert not processes_of(folder)
-    # Sums over processes round otherwise.
+    # Sums over two processes are rounded differently.
     assert losses(continued) == pytest.approx(losses(policy), rel=1e-6 if processes == 1 else 1e-2)
     if processes == 1:
-        once = weights(policy)
-        assert all(torch.equal(tensor, once[name]) for name, tensor in weights(continued).items())
+        expected = weights(policy)
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(continued).items())
