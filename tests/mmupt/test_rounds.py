@@ -1,4 +1,4 @@
-"""Rounds are made once each, go on after a kill, are compared on the same questions, and end when they collapse."""
+"""Rounds of self-improvement: policies and reports of each round, restarts after a kill, collapse, and the writer."""
 
 import json
 import re
@@ -36,36 +36,36 @@ QUESTIONS = 40
 
 
 def scores(right: int) -> dict[str, Score]:
-    """Of forty questions, so many are right."""
-    each = Score(tuple(float(number < right) for number in range(QUESTIONS)))
-    return {"greedy accuracy": each, "pass@2": Score((1.0,) * QUESTIONS)}
+    """Scores of an evaluation with `right` correct greedy answers of 40."""
+    greedy = Score(tuple(float(number < right) for number in range(QUESTIONS)))
+    return {"greedy accuracy": greedy, "pass@2": Score((1.0,) * QUESTIONS)}
 
 
-def made(number: int, before: int, right: int, shares: list[float]) -> Round:
-    of_step = dict(enumerate(shares, start=1))
-    return Round(number, scores(right), scores(before), of_step, None, None, None, {})
+def finished(number: int, before: int, after: int, ratios: list[float]) -> Round:
+    """A round with numbers of correct answers before and after it, and a majority ratio per step."""
+    return Round(number, scores(after), scores(before), dict(enumerate(ratios, start=1)), None, None, None, {})
 
 
-def test_the_best_round_is_the_earliest_of_the_highest_accuracy() -> None:
-    rounds = [made(1, 10, 30, [0.5]), made(2, 30, 30, [0.5]), made(3, 30, 20, [0.5])]
+def test_the_best_round_is_the_earliest_with_the_highest_accuracy() -> None:
+    rounds = [finished(1, 10, 30, [0.5]), finished(2, 30, 30, [0.5]), finished(3, 30, 20, [0.5])]
     assert best_round(rounds) == 1
-    assert best_round([made(1, 10, 10, [0.5])]) == 0
+    assert best_round([finished(1, 10, 10, [0.5])]) == 0
 
 
-def test_a_round_that_falls_while_the_share_rises_has_collapsed() -> None:
+def test_a_round_has_collapsed_if_accuracy_falls_while_the_majority_ratio_rises() -> None:
     rising = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75]
-    good = made(1, 10, 36, rising)
+    good = finished(1, 10, 36, rising)
     assert find_collapse_of([good], CollapseRule()) is None
     higher = [0.8, 0.82, 0.84, 0.86, 0.88, 0.9]
-    found = find_collapse_of([good, made(2, 36, 16, higher)], CollapseRule())
-    assert found is not None and found.measure == "greedy accuracy"
+    collapse = find_collapse_of([good, finished(2, 36, 16, higher)], CollapseRule())
+    assert collapse is not None and collapse.measure == "greedy accuracy"
     falling = [0.75, 0.7, 0.65, 0.6, 0.55, 0.5]
-    assert find_collapse_of([good, made(2, 36, 16, falling)], CollapseRule()) is None
-    assert find_collapse_of([good, made(2, 36, 35, higher)], CollapseRule()) is None
+    assert find_collapse_of([good, finished(2, 36, 16, falling)], CollapseRule()) is None
+    assert find_collapse_of([good, finished(2, 36, 35, higher)], CollapseRule()) is None
 
 
 def judged(answers: Mapping[str, Sequence[str]], comparison: Comparison = Comparison()) -> JudgedFile:
-    """An evaluation with these samples of each question."""
+    """An evaluation with these samples per question."""
     questions = {
         id_: Question(id_, "made-up", "?", "a", ("1/2", "3") if id_ == "lettered" else None, "1", {}) for id_ in answers
     }
@@ -78,18 +78,18 @@ def judged(answers: Mapping[str, Sequence[str]], comparison: Comparison = Compar
 
 
 @given(st.dictionaries(st.sampled_from("abcde"), st.sampled_from(["1", "2", "1/2", "0.5"])))
-def test_a_policy_agrees_with_itself(elected: dict[str, str]) -> None:
-    evaluation = judged({id_: [answer, answer] for id_, answer in elected.items()})
-    assert agreement(evaluation, evaluation) == (1.0 if elected else None)
+def test_a_policy_agrees_with_itself(majority: dict[str, str]) -> None:
+    evaluation = judged({id_: [answer, answer] for id_, answer in majority.items()})
+    assert agreement(evaluation, evaluation) == (1.0 if majority else None)
 
 
-def test_agreement_is_by_what_answers_say_and_of_common_questions_alone() -> None:
+def test_agreement_compares_majority_answers_by_value_on_common_questions() -> None:
     before = {"a": ["1/2"] * 2, "b": ["3"] * 2, "c": ["9"] * 2, "tied": ["1", "2"]}
     after = {"a": ["0.5"] * 2, "b": ["4"] * 2, "d": ["9"] * 2, "tied": ["1", "1"]}
     assert agreement(judged(before), judged(after)) == 0.5
 
 
-def test_agreement_compares_as_the_run_does_and_knows_the_options() -> None:
+def test_agreement_uses_the_comparison_of_the_run_and_the_options() -> None:
     before, after = ({"a": [answer] * 2} for answer in ("no", "No."))
     assert agreement(judged(before), judged(after)) == 1.0
     mathruler = Comparison(rule="mathruler")
@@ -97,55 +97,55 @@ def test_agreement_compares_as_the_run_does_and_knows_the_options() -> None:
     assert agreement(judged({"lettered": ["A", "A"]}), judged({"lettered": ["0.5", "0.5"]})) == 1.0
 
 
-def test_rounds_read_answers_where_the_run_found_them(phases: "Phases", tmp_path: Path) -> None:
+def test_rounds_extract_answers_like_the_run(phases: "Phases", tmp_path: Path) -> None:
     folder = tmp_path / "rounds"
     self_improve("mmupt_tiny_self_improve", 1, folder, [])
-    # Ten of forty answers have changed.
+    # 10 of 40 answers have changed.
     assert read_round(folder, 1).agreement == 0.75
     for file in (folder / "round_1" / "run" / "evaluation").glob("*.parameters.json"):
         file.write_text(json.dumps({**json.loads(file.read_text()), "extraction": "answer_tag"}))
-    # All answers are in boxes: nobody elects anything.
+    # All answers are in boxes, so no response has an answer tag and there is no majority.
     assert read_round(folder, 1).agreement is None
 
 
-def test_the_table_has_a_line_for_the_model_before_and_for_each_round() -> None:
-    written = {"kept": 30, "candidates": 40, "distinct_questions": 0.5}
-    one = Round(1, scores(30), scores(10), {1: 0.5, 2: 0.75}, 0.9, written, 0.6, {})
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in render([one]).splitlines()]
+def test_the_table_has_a_row_for_the_base_model_and_for_each_round() -> None:
+    synthesis = {"kept": 30, "candidates": 40, "distinct_questions": 0.5}
+    first = Round(1, scores(30), scores(10), {1: 0.5, 2: 0.75}, 0.9, synthesis, 0.6, {})
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in render([first]).splitlines()]
     assert lines[2][:3] == ["before", "25.0 ± 6.9", "100.0 ± 0.0"]
     assert lines[3] == ["1", "75.0 ± 6.9", "100.0 ± 0.0", "0.50 → 0.75", "90.0", "30 of 40", "50.0", "60.0"]
 
 
-def test_the_table_has_the_rewards_of_the_writer_where_one_was_trained() -> None:
-    before, plain = made(1, 10, 20, [0.5]), made(2, 20, 30, [0.5])
-    head, _, *lines = render([before, replace(plain, writer_rewards={1: -0.5, 2: -0.1, 3: 0.25})]).splitlines()
+def test_the_table_shows_the_rewards_of_a_trained_writer() -> None:
+    first, second = finished(1, 10, 20, [0.5]), finished(2, 20, 30, [0.5])
+    head, _, *lines = render([first, replace(second, writer_rewards={1: -0.5, 2: -0.1, 3: 0.25})]).splitlines()
     assert head.endswith("| writer's reward |")
     assert [line.split("|")[-2].strip() for line in lines] == ["", "", "-0.50 → 0.25"]
-    assert "writer" not in render([before, plain])
+    assert "writer" not in render([first, second])
 
 
-def test_rounds_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rounds_are_plotted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    assert plot([made(1, 10, 20, [0.5, 0.75]), made(2, 20, 30, [])]).startswith(b"\x89PNG")
+    assert plot([finished(1, 10, 20, [0.5, 0.75]), finished(2, 20, 30, [])]).startswith(b"\x89PNG")
 
 
 class Phases:
-    """Stands for the phases of rounds: writes what they leave, and dies before one of them."""
+    """Replaces the processes of rounds: writes the files of each phase, and can fail before a phase."""
 
     def __init__(self, data: Path, right: Callable[[int], int]) -> None:
         self.data, self.right = data, right
         self.ran: list[str] = []
         self.synthesis: list[str] = []
         self.writer: list[str] = []
-        self.dies_before: str | None = None
+        self.fails_before: str | None = None
 
     def __call__(self, command: list[str], check: bool, env: dict[str, str]) -> None:
         name = command[3]
-        options = dict(one.split("=", 1) for one in command[4:] if "=" in one)
+        options = dict(argument.split("=", 1) for argument in command[4:] if "=" in argument)
         folder = Path((options.get("output") or options["mmupt.run_folder"]).strip("'"))
         assert check and env[RUN_FOLDER_VARIABLE] == str(folder)
         number = int(folder.parent.name.removeprefix("round_"))
-        if self.dies_before == f"{name} {number}":
+        if self.fails_before == f"{name} {number}":
             raise subprocess.CalledProcessError(1, command)
         policy = (options.get("model") or options["actor_rollout_ref.model.path"]).strip("'")
         self.ran.append(f"{name} {number} from {policy}")
@@ -164,23 +164,23 @@ class Phases:
         write_events(
             folder / "tensorboard", 0, {"vote/majority_ratio": {step: 0.4 + 0.05 * step for step in range(1, 9)}}
         )
-        for moment, right in (("before", self.right(number - 1)), ("after", self.right(number))):
-            file = folder / "evaluation" / f"{moment}.jsonl"
+        for model, right in (("before", self.right(number - 1)), ("after", self.right(number))):
+            file = folder / "evaluation" / f"{model}.jsonl"
             if not file.exists():
                 texts = [f"so \\boxed{{{7 if question < right else 0}}}" for question in range(QUESTIONS)]
                 responses = [Response(f"q{question}", "greedy", 0, text, 5) for question, text in enumerate(texts)]
                 responses += [Response(f"q{q}", "sample", k, text, 5) for q, text in enumerate(texts) for k in range(2)]
-                write_responses(file, responses, {"data": {str(self.data): "sha"}, "model": moment})
+                write_responses(file, responses, {"data": {str(self.data): "sha"}, "model": model})
 
 
 @pytest.fixture
 def phases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Phases:
     rows = [Row(f"q{number}", "made-up", f"what is {number} ?", (), "a", "7") for number in range(QUESTIONS)]
     write_dataset(tmp_path, {"test": rows}, {})
-    found = Phases(tmp_path / "test.parquet", lambda number: 10 + 10 * number)
-    monkeypatch.setattr(module.subprocess, "run", found)
+    phases = Phases(tmp_path / "test.parquet", lambda number: 10 + 10 * number)
+    monkeypatch.setattr(module.subprocess, "run", phases)
     monkeypatch.setattr(module, "prepare_data_sets", lambda _: None)
-    return found
+    return phases
 
 
 def test_a_data_set_that_cannot_be_prepared_is_named(tmp_path: Path) -> None:
@@ -199,52 +199,51 @@ def test_each_round_starts_from_the_policy_of_the_round_before(phases: Phases, t
         f"train 2 from {first}",
     ]
     content = json.loads((folder / "rounds.json").read_text())
-    assert [one["scores"]["greedy accuracy"]["value"] for one in content["rounds"]] == [0.5, 0.75]
+    assert [round_["scores"]["greedy accuracy"]["value"] for round_ in content["rounds"]] == [0.5, 0.75]
     assert content["best_round"] == 2 and content["stopped"] is None
-    # The evaluation after a round is the one before the next.
+    # The evaluation after a round is the evaluation before the next round.
     before = folder / "round_2" / "run" / "evaluation" / "before.jsonl"
     assert before.read_bytes() == (folder / "round_1" / "run" / "evaluation" / "after.jsonl").read_bytes()
 
 
-def test_questions_are_written_about_images_as_the_policy_is_trained_on_them(phases: Phases, tmp_path: Path) -> None:
-    def asked(*overrides: str) -> DictConfig:
+def test_synthesis_uses_the_image_limits_and_chat_template_of_training(phases: Phases, tmp_path: Path) -> None:
+    def synthesis_config(*overrides: str) -> DictConfig:
         self_improve("mmupt_tiny_self_improve", 1, tmp_path / str(len(overrides)), ["model=qwen3_5_4b", *overrides])
         return load_synthesis_config(phases.synthesis)
 
-    # Visual tokens of 32 x 32 px, and a chat template that is told not to think.
-    config = asked()
+    # Visual tokens of this model cover 32 x 32 px; its chat template has thinking disabled.
+    config = synthesis_config()
     assert (config.min_pixels, config.max_pixels) == (262144, 1572864)
     assert config.chat_template_kwargs == {"enable_thinking": False}
-    # Unless the recipe asks otherwise for the questions.
-    config = asked("mmupt.self_improve.synthesis=['preset=tiny','max_pixels=4096']")
+    # The recipe can set other limits for synthesis.
+    config = synthesis_config("mmupt.self_improve.synthesis=['preset=tiny','max_pixels=4096']")
     assert (config.min_pixels, config.max_pixels) == (262144, 4096)
 
 
 @pytest.mark.parametrize("phase", ["synthesize 1", "train 1", "synthesize 2", "train 2"])
-def test_after_a_kill_finished_rounds_are_not_made_again(phases: Phases, tmp_path: Path, phase: str) -> None:
-    phases.dies_before = phase
+def test_after_a_kill_finished_rounds_are_not_repeated(phases: Phases, tmp_path: Path, phase: str) -> None:
+    phases.fails_before = phase
     with pytest.raises(subprocess.CalledProcessError):
         self_improve("mmupt_tiny_self_improve", 2, tmp_path / "rounds", [])
-    before, phases.dies_before = len(phases.ran), None
+    before, phases.fails_before = len(phases.ran), None
     self_improve("mmupt_tiny_self_improve", 2, tmp_path / "rounds", [])
-    # A phase that was begun is called again, and goes on by itself.
-    begun = phase.startswith("train")
-    assert len(phases.ran) == 4 + begun and phases.ran[before].startswith(
-        phase.replace("train", "synthesize") if begun else phase
-    )
+    # The unfinished round starts again with synthesis, which reuses its responses.
+    synthesis_repeats = phase.startswith("train")
+    assert len(phases.ran) == 4 + synthesis_repeats
+    assert phases.ran[before].startswith(phase.replace("train", "synthesize"))
 
 
-def test_rounds_whose_folder_was_moved_go_on_from_the_policy_in_it(phases: Phases, tmp_path: Path) -> None:
+def test_rounds_in_a_moved_folder_continue_from_the_policy_in_it(phases: Phases, tmp_path: Path) -> None:
     self_improve("mmupt_tiny_self_improve", 1, tmp_path / "rounds", [])
     moved = (tmp_path / "rounds").rename(tmp_path / "moved")
     self_improve("mmupt_tiny_self_improve", 2, moved, [])
     assert phases.ran[2:] == [f"{phase} 2 from {moved}/round_1/run/model" for phase in ("synthesize", "train")]
-    # One from elsewhere is left as it is.
+    # A policy outside the folder keeps its name.
     (moved / "round_1" / "policy.txt").write_text("Qwen/Qwen2.5-VL-7B-Instruct")
     assert read_policy(moved, 1) == "Qwen/Qwen2.5-VL-7B-Instruct"
 
 
-def test_further_rounds_under_other_settings_are_refused(phases: Phases, tmp_path: Path) -> None:
+def test_further_rounds_with_other_settings_are_refused(phases: Phases, tmp_path: Path) -> None:
     def improve(rounds: int, *overrides: str) -> None:
         self_improve("mmupt_tiny_self_improve", rounds, tmp_path / "rounds", overrides)
 
@@ -252,23 +251,23 @@ def test_further_rounds_under_other_settings_are_refused(phases: Phases, tmp_pat
     rate = "actor_rollout_ref.actor.optim.lr"
     with pytest.raises(RecipeError, match=rf"(?s)rounds holds rounds with other settings:\n  {rate}: .* give --folder"):
         improve(2, f"{rate}=0.5")
-    # Longer rounds are no other method.
+    # The number of steps may change.
     improve(2, "trainer.total_training_steps=7")
-    assert [one.partition(" from")[0] for one in phases.ran][2:] == ["synthesize 2", "train 2"]
+    assert [phase.partition(" from")[0] for phase in phases.ran][2:] == ["synthesize 2", "train 2"]
 
 
-def test_a_collapse_ends_the_rounds_and_the_best_is_kept(
+def test_a_collapse_ends_the_rounds_and_the_best_round_is_named(
     phases: Phases, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     phases.right = lambda number: (10, 36, 8, 4)[number]
     self_improve("mmupt_tiny_self_improve", 3, tmp_path / "rounds", [])
-    assert not any("3 from" in one for one in phases.ran)
+    assert not any("3 from" in phase for phase in phases.ran)
     content = json.loads((tmp_path / "rounds" / "rounds.json").read_text())
     assert content["best_round"] == 1 and "greedy accuracy" in content["stopped"]
     assert f"The best policy is in {tmp_path}/rounds/round_1/run/model" in capsys.readouterr().out
-    # Unless it is not to stop.
+    # With the stop disabled, all rounds run.
     self_improve("mmupt_tiny_self_improve", 3, tmp_path / "on", ["mmupt.stop_on_collapse.enable=false"])
-    assert any("train 3 from" in one for one in phases.ran)
+    assert any("train 3 from" in phase for phase in phases.ran)
 
 
 def test_a_recipe_without_images_is_refused(tmp_path: Path) -> None:
@@ -278,12 +277,12 @@ def test_a_recipe_without_images_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def figures(tmp_path: Path) -> str:
-    """Two images, as an override."""
+    """An override with the file of two images."""
     write_figures(tmp_path / "figures", train=2, validation=1, test=1)
     return f"mmupt.self_improve.images={tmp_path}/figures/train.parquet"
 
 
-def test_a_copy_of_the_policy_learns_to_write_the_questions_that_the_policy_is_trained_on(
+def test_each_round_trains_a_writer_from_the_policy_and_synthesizes_with_it(
     phases: Phases, tmp_path: Path, figures: str
 ) -> None:
     folder = tmp_path / "rounds"
@@ -301,7 +300,7 @@ def test_a_copy_of_the_policy_learns_to_write_the_questions_that_the_policy_is_t
     assert "-0.50 → -0.25" in (folder / "rounds.md").read_text()
 
 
-def test_the_writer_is_trained_on_what_synthesis_asks_and_by_its_own_reward_alone(
+def test_the_writer_is_trained_on_the_requests_of_synthesis_with_its_own_reward(
     phases: Phases, tmp_path: Path, figures: str
 ) -> None:
     overrides = [figures, "method=soft", "data.instruction=is it right ?", "mmupt.self_improve.writer_steps=3"]
@@ -317,12 +316,12 @@ def test_the_writer_is_trained_on_what_synthesis_asks_and_by_its_own_reward_alon
     assert load_synthesis_config(phases.synthesis).system_prompt is None
 
 
-def test_after_a_kill_a_trained_writer_goes_on_from_where_it_was(phases: Phases, tmp_path: Path, figures: str) -> None:
-    phases.dies_before = "synthesize 1"
+def test_after_a_kill_the_writers_training_is_called_again(phases: Phases, tmp_path: Path, figures: str) -> None:
+    phases.fails_before = "synthesize 1"
     for _ in range(2):
         with pytest.raises(subprocess.CalledProcessError):
             self_improve("mmupt_tiny_writer", 1, tmp_path / "rounds", [figures])
-    # The same run is called again, with the same rows, and finds that it is finished.
+    # The same run is called again with the same rows; it detects that it is finished.
     assert phases.ran == ["train 1 from recipes/mmupt/tiny/model"] * 2
 
 
@@ -338,7 +337,7 @@ def test_after_a_kill_a_trained_writer_goes_on_from_where_it_was(phases: Phases,
         ("actor_rollout_ref.rollout.full_determinism=True", "rollout.full_determinism=False"),
     ],
 )
-def test_a_writer_that_cannot_be_trained_is_refused_before_anything_starts(
+def test_invalid_settings_of_a_writer_are_refused_before_the_first_phase(
     phases: Phases, tmp_path: Path, override: str, message: str
 ) -> None:
     with pytest.raises(RecipeError, match=re.escape(message)):
