@@ -53,7 +53,7 @@ RUN_BY = {
     "synthesize": "tests/mmupt/test_synthesis.py::test_the_tiny_model_writes_questions_about_figures_on_a_cpu",
     "data": "tests/mmupt_data/test_prepare.py::test_it_says_what_was_written_and_what_was_dropped_and_why",
     "check-leakage": "tests/mmupt/test_leakage_report.py::"
-    "test_the_command_says_by_its_status_whether_more_overlap_than_are_allowed",
+    "test_the_exit_status_tells_whether_more_rows_overlap_than_allowed",
     "score": "tests/mmupt/test_score.py::test_the_command_prints_a_table_per_file",
     "import-responses": "tests/mmupt/test_harness_importers.py::test_an_existing_output_needs_replace",
     "compare": "tests/mmupt/test_compare.py::test_the_command_writes_markdown_json_a_plot_and_a_page",

@@ -1,4 +1,4 @@
-"""Comparisons of two models: values by hand, symmetry, and pages of untrusted text."""
+"""Comparisons of two models: values calculated by hand, symmetry, refused files, and pages of untrusted text."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,43 +29,43 @@ def judged(right: Mapping[str, Sequence[bool]], name: str = "a", mode: str = "gr
     """A file with responses that are right or wrong as given; every question's ground truth is 1."""
     questions = {id_: Question(id_, "figures", f"What is {id_}?", "angle", None, "1", {}) for id_ in right}
     responses = [
-        Response(id_, mode, sample, f"so \\boxed{{{1 if one else 2}}}")  # type: ignore[arg-type]
-        for id_, of_question in right.items()
-        for sample, one in enumerate(of_question)
+        Response(id_, mode, sample, f"so \\boxed{{{1 if is_right else 2}}}")  # type: ignore[arg-type]
+        for id_, samples in right.items()
+        for sample, is_right in enumerate(samples)
     ]
-    made_by = {"model": name, "data": {"test.parquet": "sha"}, **parameters}
-    return JudgedFile(Path(f"{name}.jsonl"), made_by, questions, verdicts_of(responses, questions), [])
+    parameters = {"model": name, "data": {"test.parquet": "sha"}, **parameters}
+    return JudgedFile(Path(f"{name}.jsonl"), parameters, questions, verdicts_of(responses, questions), [])
 
 
-def differences_by_name(one: ModelComparison) -> dict[str, float]:
-    return {paired.name: paired.difference.value for paired in one.scores}
+def differences_by_name(comparison: ModelComparison) -> dict[str, float]:
+    return {paired.name: paired.difference.value for paired in comparison.scores}
 
 
 def test_paired_differences_match_a_calculation_by_hand() -> None:
     a = {"q1": [True], "q2": [False], "q3": [False], "q4": [False]}
     b = {"q1": [True], "q2": [True], "q3": [True], "q4": [False]}
-    one = compare("figures", judged(a), judged(b))
-    (paired,) = one.scores
+    comparison = compare("figures", judged(a), judged(b))
+    (paired,) = comparison.scores
     assert (paired.name, paired.a.value, paired.b.value, paired.difference.value) == ("own, greedy", 0.25, 0.75, 0.5)
-    # Differences 0, 1, 1, 0: standard deviation 0.577 divided by sqrt(4).
+    # Differences 0, 1, 1, 0: the standard deviation, 0.577, divided by sqrt(4).
     assert paired.difference.standard_error == pytest.approx(0.28868, abs=1e-5)
     # The mean of four draws of 0 or 1 is 0 in 1/16 of the resamples, more than 2.5 %, so the interval is 0 to 1.
     assert paired.interval == (0.0, 1.0) and paired.not_better == pytest.approx(1 / 16, abs=0.01)
-    found = one.changes
-    assert (found.gained, found.lost, found.both_right, found.both_wrong) == (("q2", "q3"), (), 1, 1)
-    assert found.score == "own, greedy" and found.p_value == 0.5
+    changes = comparison.changes
+    assert (changes.gained, changes.lost, changes.both_right, changes.both_wrong) == (("q2", "q3"), (), 1, 1)
+    assert changes.score == "own, greedy" and changes.p_value == 0.5
 
 
-def test_samples_have_their_own_scores_and_change_by_their_mean() -> None:
+def test_samples_have_their_own_scores_and_count_as_changed_by_their_mean() -> None:
     a = {"q1": [True, False], "q2": [False, False], "q3": [True, True]}
     b = {"q1": [False, True], "q2": [True, False], "q3": [False, False]}
-    one = compare("figures", judged(a, mode="sample"), judged(b, mode="sample"))
-    # maj@2: a tie has no winner.
+    comparison = compare("figures", judged(a, mode="sample"), judged(b, mode="sample"))
+    # A tie has no majority and counts as wrong in maj@2.
     expected = {"own, mean@2": -1 / 6, "own, pass@2": 0.0, "own, maj@2": -1 / 3}
-    assert differences_by_name(one) == pytest.approx(expected)
-    found = one.changes
-    assert (found.score, found.gained, found.lost, found.equal_in_part) == ("own, mean@2", ("q2",), ("q3",), 1)
-    (example,) = found.gained_examples
+    assert differences_by_name(comparison) == pytest.approx(expected)
+    changes = comparison.changes
+    assert (changes.score, changes.gained, changes.lost, changes.equal_in_part) == ("own, mean@2", ("q2",), ("q3",), 1)
+    (example,) = changes.gained_examples
     assert not example.a.right["own"] and example.b.right["own"]
 
 
@@ -75,32 +75,36 @@ RIGHT = st.dictionaries(
 
 
 def sides(right: Mapping[str, tuple[bool, ...]], k: int) -> tuple[JudgedFile, JudgedFile]:
-    a = judged({id_: one[:k] for id_, one in right.items()}, "a", "sample")
-    return a, judged({id_: one[3 : 3 + k] for id_, one in right.items()}, "b", "sample")
+    """Two models with `k` samples per question."""
+    a = judged({id_: samples[:k] for id_, samples in right.items()}, "a", "sample")
+    return a, judged({id_: samples[3 : 3 + k] for id_, samples in right.items()}, "b", "sample")
 
 
 @given(RIGHT, st.integers(1, 3))
 def test_swapping_the_models_flips_every_sign(right: dict[str, tuple[bool, ...]], k: int) -> None:
     a, b = sides(right, k)
-    there, back = compare("figures", a, b), compare("figures", b, a)
-    for one, other in zip(there.scores, back.scores, strict=True):
-        assert one.name == other.name and (one.a, one.b) == (other.b, other.a)
-        assert one.difference.value == -other.difference.value
-        assert one.difference.standard_error == pytest.approx(other.difference.standard_error)
-        assert one.interval == pytest.approx((-other.interval[1], -other.interval[0]))
-    assert (there.changes.gained, there.changes.lost) == (back.changes.lost, back.changes.gained)
-    assert [x.question.id for x in there.changes.gained_examples] == [x.question.id for x in back.changes.lost_examples]
-    assert there.changes.p_value == back.changes.p_value
+    forward, backward = compare("figures", a, b), compare("figures", b, a)
+    for score, swapped in zip(forward.scores, backward.scores, strict=True):
+        assert score.name == swapped.name and (score.a, score.b) == (swapped.b, swapped.a)
+        assert score.difference.value == -swapped.difference.value
+        assert score.difference.standard_error == pytest.approx(swapped.difference.standard_error)
+        assert score.interval == pytest.approx((-swapped.interval[1], -swapped.interval[0]))
+    changes, swapped_changes = forward.changes, backward.changes
+    assert (changes.gained, changes.lost) == (swapped_changes.lost, swapped_changes.gained)
+    gained, lost = changes.gained_examples, swapped_changes.lost_examples
+    assert [example.question.id for example in gained] == [example.question.id for example in lost]
+    assert changes.p_value == swapped_changes.p_value
 
 
 @given(RIGHT, st.integers(1, 3))
 def test_a_model_does_not_differ_from_itself(right: dict[str, tuple[bool, ...]], k: int) -> None:
     a, _ = sides(right, k)
-    one = compare("figures", a, a)
-    assert one.scores and set(differences_by_name(one).values()) == {0.0}
-    for paired in one.scores:
+    comparison = compare("figures", a, a)
+    assert comparison.scores and set(differences_by_name(comparison).values()) == {0.0}
+    for paired in comparison.scores:
         assert (paired.difference.standard_error, paired.interval, paired.not_better) == (0.0, (0.0, 0.0), 1.0)
-    assert not one.changes.gained + one.changes.lost and one.changes.p_value == 1.0 and not one.parameters
+    changes = comparison.changes
+    assert not changes.gained + changes.lost and changes.p_value == 1.0 and not comparison.parameters
 
 
 @given(RIGHT, st.integers(1, 3), st.randoms(use_true_random=False))
@@ -113,12 +117,12 @@ def test_the_order_of_lines_does_not_matter(right: dict[str, tuple[bool, ...]], 
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=12))
-def test_the_interval_is_within_the_differences_and_not_better_counts_the_rest(
+def test_the_interval_lies_within_the_differences_and_not_better_is_0_or_1_if_they_agree(
     right: list[tuple[bool, bool]],
 ) -> None:
-    a, b = (judged({f"q{number}": [one[side]] for number, one in enumerate(right)}) for side in (0, 1))
+    a, b = (judged({f"q{number}": [pair[side]] for number, pair in enumerate(right)}) for side in (0, 1))
     (paired,) = compare("figures", a, b).scores
-    differences = [int(of_b) - int(of_a) for of_a, of_b in right]
+    differences = [int(b_is_right) - int(a_is_right) for a_is_right, b_is_right in right]
     low, high = paired.interval
     assert min(differences) <= low <= high <= max(differences)
     if min(differences) > 0:
@@ -127,7 +131,7 @@ def test_the_interval_is_within_the_differences_and_not_better_counts_the_rest(
         assert paired.not_better == 1.0
 
 
-def test_resamples_are_shared_by_scores_and_match_the_standard_error() -> None:
+def test_scores_share_resamples_whose_spread_matches_the_standard_error() -> None:
     differences = np.random.default_rng(5).choice([-1.0, 0.0, 1.0], size=(400, 1))
     means = bootstrap(np.hstack([differences, 2 * differences]))
     assert means.shape == (RESAMPLES, 2) and np.allclose(means[:, 1], 2 * means[:, 0])
@@ -149,13 +153,13 @@ def test_the_sign_test_is_the_exact_binomial_test(gained: int, lost: int) -> Non
     assert sign_test(gained, lost) == pytest.approx(expected)
 
 
-def test_questions_of_only_one_model_are_named_and_not_scored() -> None:
+def test_questions_that_only_one_model_answers_are_named_and_not_scored() -> None:
     a = judged({"q1": [True, True], "q2": [False, False], "q3": [True, True], "q4": [True]}, mode="sample")
     b = judged({"q2": [True, True], "q3": [True, True], "q4": [True, False], "q5": [False, False]}, mode="sample")
-    one = compare("figures", a, b)
-    assert one.questions == ("q2", "q3") and differences_by_name(one)["own, mean@2"] == 0.5
-    assert (one.only_a, one.only_b, one.incomplete) == (("q1",), ("q5",), ("q4",))
-    text = render([one])
+    comparison = compare("figures", a, b)
+    assert comparison.questions == ("q2", "q3") and differences_by_name(comparison)["own, mean@2"] == 0.5
+    assert (comparison.only_a, comparison.only_b, comparison.incomplete) == (("q1",), ("q5",), ("q4",))
+    text = render([comparison])
     assert "1 that only A answers are left out: `q1`." in text and "1 that only B answers are left out: `q5`." in text
 
 
@@ -165,9 +169,9 @@ def test_modes_with_different_numbers_of_samples_are_named_and_not_compared() ->
     more_b = judged({"q1": [True] * 3, "q2": [True] * 3}, mode="sample")
     a.verdicts.extend(more_a.verdicts)
     b.verdicts.extend(more_b.verdicts)
-    one = compare("figures", a, b)
-    assert differences_by_name(one) == {"own, greedy": -0.5} and one.other_numbers == {"sample": (2, 3)}
-    assert "mode sample are not compared, as A has 2 per question and B 3" in render([one])
+    comparison = compare("figures", a, b)
+    assert differences_by_name(comparison) == {"own, greedy": -0.5} and comparison.other_numbers == {"sample": (2, 3)}
+    assert "mode sample are not compared, as A has 2 per question and B 3" in render([comparison])
     with pytest.raises(ValueError, match=r"a\.jsonl and b\.jsonl have no mode with the same number of responses"):
         compare("figures", more_a, judged({"q1": [True] * 3, "q2": [True] * 3}, "b", "sample"))
 
@@ -189,9 +193,9 @@ def test_files_that_cannot_be_compared_are_refused_by_name() -> None:
 def test_differing_parameters_are_allowed_and_printed() -> None:
     a = judged({"q1": [True], "q2": [True]}, "a", temperature=0.2, seed=1)
     b = judged({"q1": [True], "q2": [True]}, "b", temperature=1.0, seed=1, instruction="`Think|")
-    one = compare("figures", a, b)
-    assert one.parameters == {"temperature": (0.2, 1.0), "instruction": (None, "`Think|")}
-    text = render([one])
+    comparison = compare("figures", a, b)
+    assert comparison.parameters == {"temperature": (0.2, 1.0), "instruction": (None, "`Think|")}
+    text = render([comparison])
     assert "- `temperature`: A `0.2`, B `1.0`" in text and "- `instruction`: A `None`, B `'Think¦`" in text
     assert "- A: `a`, responses `a.jsonl`" in text
 
@@ -204,36 +208,37 @@ def test_we_math_scores_are_resampled_over_problems(tmp_path: Path) -> None:
         for key in keys
         for metadata in [{"ID": problem, "key": key, "knowledge concept": "area"}]
     }
-    # The problems are CM, IG, and one without a verdict on the whole; A is always wrong.
+    # The problems are CM, IG, and a problem without a response to its multi-step question; A is always wrong.
     right = {"0": (1, 1, 1), "1": (1, 1, 0), "2": (1, 1, None)}
 
     def side(name: str, model_is_right: bool) -> JudgedFile:
         responses = [
-            Response(f"{problem} {key}", "greedy", 0, f"\\boxed{{{'A' if one and model_is_right else 'B'}}}")
-            for problem, of_problem in right.items()
-            for key, one in zip(keys, of_problem, strict=True)
-            if one is not None
+            Response(f"{problem} {key}", "greedy", 0, f"\\boxed{{{'A' if step_is_right and model_is_right else 'B'}}}")
+            for problem, steps in right.items()
+            for key, step_is_right in zip(keys, steps, strict=True)
+            if step_is_right is not None
         ]
         parameters = {"model": name, "data": {"we.parquet": "sha"}}
         return JudgedFile(Path(name), parameters, questions, verdicts_of(responses, questions), [])
 
-    one = compare("wemath", side("a", False), side("b", True))
-    by_name = {paired.name: paired for paired in one.scores}
+    comparison = compare("wemath", side("a", False), side("b", True))
+    by_name = {paired.name: paired for paired in comparison.scores}
     assert {by_name[f"official, {name} score"].unit for name in ("strict", "loose")} == {"problems"}
     strict = by_name["official, strict score"]
     assert (strict.a.per_question, strict.b.per_question) == ((0.0, 0.0), (1.0, 0.5))
     assert strict.interval == (0.5, 1.0) and by_name["official, greedy"].difference.value == 7 / 8
-    assert "official, strict score, 2 problems" in render([one])
+    assert "official, strict score, 2 problems" in render([comparison])
 
 
 @pytest.fixture
 def evaluations(tmp_path: Path) -> tuple[Path, Path]:
+    """Folders of two evaluations of 60 questions: 30 and 45 correct answers, 25 of them to the same questions."""
     write_figures(tmp_path / "figures", train=3, validation=3, test=60)
     data = tmp_path / "figures" / "test.parquet"
     for name, right in (("base", range(30)), ("trained", range(5, 50))):
         responses = [
-            Response(id_, "greedy", 0, f"so \\boxed{{{one.truth if number in right else 999}}}", 5)
-            for number, (id_, one) in enumerate(read_questions(data).items())
+            Response(id_, "greedy", 0, f"so \\boxed{{{question.truth if number in right else 999}}}", 5)
+            for number, (id_, question) in enumerate(read_questions(data).items())
         ]
         parameters = {"model": f"models/{name}", "data": {str(data): "sha"}}
         write_responses(tmp_path / name / "figures.jsonl", responses, parameters)
@@ -264,7 +269,7 @@ def test_the_command_writes_markdown_json_a_plot_and_a_page(
     ]
 
 
-def test_single_files_compare_like_their_folders(evaluations: tuple[Path, Path]) -> None:
+def test_files_compare_like_their_folders(evaluations: tuple[Path, Path]) -> None:
     by_folder = compare_evaluations(*map(read_evaluation, evaluations))
     by_file = compare_evaluations(*(read_evaluation(folder / "figures.jsonl") for folder in evaluations))
     assert as_content(by_file) == as_content(by_folder)
@@ -278,9 +283,9 @@ def test_a_folder_without_exactly_one_file_per_benchmark_is_refused(
         (base / f"again{suffix}").write_bytes((base / "figures").with_suffix(suffix).read_bytes())
     (tmp_path / "empty").mkdir()
     for a, error in ((base, r"both answer figures"), (tmp_path / "empty", "has no file of responses")):
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as exit_:
             main(["compare", str(a), str(trained), "--output", str(tmp_path / "out")])
-        assert error in str(ended.value.code)
+        assert error in str(exit_.value.code)
     assert not (tmp_path / "out").exists()
 
 

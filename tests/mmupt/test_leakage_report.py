@@ -1,4 +1,4 @@
-"""The leakage guard: what overlaps is counted, shown on a page and refused beyond what is allowed."""
+"""The leakage guard counts overlapping rows, shows them on a page, and refuses more than the allowed number."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def two_overlaps(folder: Path) -> tuple[Path, Path]:
     return train, write(folder / "test <b>" / "test.parquet", rows[:2])
 
 
-def test_more_overlaps_than_are_allowed_are_refused_with_counts_rows_and_the_report(tmp_path: Path) -> None:
+def test_more_overlaps_than_allowed_are_an_error_with_counts_rows_and_the_report(tmp_path: Path) -> None:
     train, test = two_overlaps(tmp_path)
     with pytest.raises(ValueError) as refusal:
         check_overlap([train], [test], "near", 1, tmp_path / "report")
@@ -30,7 +30,7 @@ def test_more_overlaps_than_are_allowed_are_refused_with_counts_rows_and_the_rep
     assert len(check_overlap([train], [test], "near", 2, tmp_path / "report")) == 2
 
 
-def test_the_report_for_programs_has_every_pair(tmp_path: Path) -> None:
+def test_the_json_report_has_every_pair(tmp_path: Path) -> None:
     train, test = two_overlaps(tmp_path)
     check_overlap([train], [test], "exact", 5, tmp_path)
     report = json.loads((tmp_path / "leakage.json").read_text())
@@ -43,7 +43,7 @@ def test_the_report_for_programs_has_every_pair(tmp_path: Path) -> None:
     }
 
 
-def test_the_page_shows_pictures_and_runs_nothing_that_the_data_says(tmp_path: Path) -> None:
+def test_the_page_shows_images_and_escapes_markup_of_the_data(tmp_path: Path) -> None:
     train, test = two_overlaps(tmp_path)
     check_overlap([train], [test], "near", 2, tmp_path)
     page = (tmp_path / "leakage.html").read_text()
@@ -61,7 +61,7 @@ def test_the_page_shows_rows_whose_images_cannot_be_decoded(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("allowed", "status"), [("2", 0), ("1", 1)])
-def test_the_command_says_by_its_status_whether_more_overlap_than_are_allowed(
+def test_the_exit_status_tells_whether_more_rows_overlap_than_allowed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], allowed: str, status: int
 ) -> None:
     train, test = two_overlaps(tmp_path)
@@ -72,11 +72,9 @@ def test_the_command_says_by_its_status_whether_more_overlap_than_are_allowed(
     assert (report / "leakage.html").exists()
 
 
-def test_a_file_that_is_not_there_is_no_overlap_but_an_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_file_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     absent = str(tmp_path / "absent.parquet")
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_:
         main(["check-leakage", "--train", absent, "--eval", absent, "--report", str(tmp_path)])
-    assert ended.value.code == 2
+    assert exit_.value.code == 2
     assert "absent.parquet" in capsys.readouterr().err
