@@ -65,7 +65,7 @@ RUN_BY = {
     "memory": "tests/test_extending.py::test_the_examples_of_the_page_run_as_they_are_written",
     "export": "tests/mmupt/test_publishing.py::test_without_a_token_nothing_is_uploaded",
     "doctor": "tests/mmupt/test_doctor.py::test_this_machine_has_what_the_tests_need",
-    "completion": "tests/mmupt/test_completion.py::test_each_shell_gets_a_script_that_it_can_read",
+    "completion": "tests/mmupt/test_completion.py::test_the_completion_script_of_each_shell_has_valid_syntax",
     "make setup": "tests/test_setup.py::test_a_second_setup_says_one_line_and_installs_nothing",
     "make docs": "tests/test_docs_site.py::test_the_site_builds_without_a_warning",
 }

@@ -1,4 +1,4 @@
-"""What a shell offers for the word at the cursor of `mmupt ...`, and that this imports nothing that takes long."""
+"""Shell completion of `mmupt ...`: the words that are offered, without slow imports."""
 
 import os
 import pty
@@ -14,12 +14,12 @@ from mmupt.cli import COMMANDS
 from mmupt.recipe_files import CONFIG_DIR_VARIABLE, options, recipes
 
 PROGRAM = Path(sys.executable).with_name("mmupt")
-# What a completion may not import: each takes a tenth of a second or more.
+# Modules that completion must not import, because each takes a tenth of a second or more.
 SLOW = ("hydra", "numpy", "omegaconf", "PIL", "psutil", "pyarrow", "scipy", "sympy", "torch")
 
 
 def complete(line: str, folder: Path, **variables: str) -> tuple[list[str], str]:
-    """What is offered at the end of a command line, and which modules were imported for it."""
+    """Return the words that are offered at the end of a command line, and Python's report of imported modules."""
     answer = folder / "answer"
     environment = {
         **os.environ,
@@ -28,9 +28,9 @@ def complete(line: str, folder: Path, **variables: str) -> tuple[list[str], str]
         **variables,
     }
     command = [sys.executable, "-X", "importtime", str(PROGRAM)]
-    ran = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=60)
-    assert ran.returncode == 0, ran.stderr
-    return answer.read_text().split("\013"), ran.stderr
+    process = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert process.returncode == 0, process.stderr
+    return answer.read_text().split("\013"), process.stderr
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def complete(line: str, folder: Path, **variables: str) -> tuple[list[str], str]
         ("mmupt train mmupt_tiny_l", ["mmupt_tiny_lora "]),
         ("mmupt train mmupt_tiny --conf", ["--config-dir "]),
         ("mmupt train mmupt_tiny trainer.logger=[console] meth", ["method="]),
-        # The shell takes = for the end of a word.
+        # Bash ends a word at =, so only the value is completed.
         ("mmupt train mmupt_tiny method=soft", ["soft", "soft_min"]),
         ("mmupt memory mmupt_mathvista hardware=cp", ["cpu "]),
         ("mmupt self-improve mmupt_tiny_self_improve +async=separate_", ["separate_cpu "]),
@@ -54,14 +54,12 @@ def complete(line: str, folder: Path, **variables: str) -> tuple[list[str], str]
         ("mmupt view my_", ["my_run/"]),
     ],
 )
-def test_commands_options_recipes_and_options_of_groups_are_offered(
-    line: str, offered: list[str], tmp_path: Path
-) -> None:
+def test_commands_flags_recipes_and_group_options_are_offered(line: str, offered: list[str], tmp_path: Path) -> None:
     (tmp_path / "my_run").mkdir()
     assert complete(line, tmp_path)[0] == offered
 
 
-def test_all_is_offered_where_nothing_is_typed(tmp_path: Path) -> None:
+def test_an_empty_word_offers_all_commands_recipes_and_options(tmp_path: Path) -> None:
     assert set(complete("mmupt ", tmp_path)[0]) == {*COMMANDS, "--help", "--version"}
     offered = complete("mmupt train ", tmp_path)[0]
     assert {word for word in offered if not word.startswith("--")} == {*recipes()} and "--config-dir" in offered
@@ -69,25 +67,25 @@ def test_all_is_offered_where_nothing_is_typed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_options_of_a_command_are_offered_without_slow_imports(name: str, tmp_path: Path) -> None:
+def test_the_flags_of_a_command_are_offered_without_slow_imports(name: str, tmp_path: Path) -> None:
     offered, imported = complete(f"mmupt {name} --", tmp_path)
     assert offered[0].strip() == "--help"
     modules = {line.rpartition("|")[2].strip().partition(".")[0] for line in imported.splitlines()}
     assert "argcomplete" in modules and not modules & {*SLOW}
 
 
-def test_choices_are_those_of_the_library(tmp_path: Path) -> None:
+def test_rules_and_data_sets_are_offered_as_values(tmp_path: Path) -> None:
     assert complete("mmupt score --rule ma", tmp_path)[0] == ["mathruler", "math_verify"]
     assert complete("mmupt data geometry3k_d", tmp_path)[0] == ["geometry3k_direct "]
 
 
-def test_a_shell_with_descriptions_is_given_the_heads_of_the_recipes(tmp_path: Path) -> None:
+def test_fish_is_given_the_summaries_of_recipes_as_descriptions(tmp_path: Path) -> None:
     fish = {"_ARGCOMPLETE_SHELL": "fish", "_ARGCOMPLETE_DFS": "\t", "_ARGCOMPLETE_SUPPRESS_SPACE": "1"}
     (offered,), _ = complete("mmupt train mmupt_tiny_l", tmp_path, **fish)
     assert offered.split("\t") == ["mmupt_tiny_lora", recipes()["mmupt_tiny_lora"]]
 
 
-def test_recipes_of_a_second_folder_are_offered(tmp_path: Path) -> None:
+def test_recipes_and_options_of_the_users_folder_are_offered(tmp_path: Path) -> None:
     (tmp_path / "configs" / "model").mkdir(parents=True)
     (tmp_path / "configs" / "my_own.yaml").write_text("# Mine.\ndefaults:\n  - base\n")
     (tmp_path / "configs" / "model" / "my_model.yaml").write_text("# @package _global_\n")
@@ -99,7 +97,7 @@ def test_recipes_of_a_second_folder_are_offered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shell", "check"), [("bash", ["bash", "-n"]), ("zsh", ["zsh", "-n"]), ("fish", ["fish", "-n"])]
 )
-def test_each_shell_gets_a_script_that_it_can_read(shell: str, check: list[str], tmp_path: Path) -> None:
+def test_the_completion_script_of_each_shell_has_valid_syntax(shell: str, check: list[str], tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text(subprocess.run([PROGRAM, "completion", shell], check=True, capture_output=True, text=True).stdout)
     assert "mmupt" in script.read_text()
@@ -108,16 +106,16 @@ def test_each_shell_gets_a_script_that_it_can_read(shell: str, check: list[str],
 
 
 @pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
-def test_a_real_fish_is_given_words_with_their_summaries() -> None:
+def test_a_real_fish_offers_words_with_their_summaries() -> None:
     environment = {**os.environ, "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}"}
     script = "mmupt completion fish | source; complete -C 'mmupt memory mmupt_tiny_l'; complete -C 'mmupt tab'"
-    ran = subprocess.run(["fish", "--no-config", "-c", script], env=environment, check=True, capture_output=True)
+    process = subprocess.run(["fish", "--no-config", "-c", script], env=environment, check=True, capture_output=True)
     summaries = {"mmupt_tiny_lora": recipes()["mmupt_tiny_lora"], "table": COMMANDS["table"]}
-    assert ran.stdout.decode().splitlines() == [f"{name}\t{summary}" for name, summary in summaries.items()]
+    assert process.stdout.decode().splitlines() == [f"{name}\t{summary}" for name, summary in summaries.items()]
 
 
 def test_a_real_bash_completes_at_the_tab_key(tmp_path: Path) -> None:
-    """Two words are begun and completed; the command that they make is then run."""
+    """Type incomplete words, complete them with the tab key, and run the resulting command."""
     controller, terminal = pty.openpty()
     environment = {**os.environ, "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}", "TERM": "dumb", "PS1": "$ "}
     bash = subprocess.Popen(
@@ -145,6 +143,7 @@ def test_a_real_bash_completes_at_the_tab_key(tmp_path: Path) -> None:
 
 
 def _read_until(controller: int, expected: str, seconds: float = 60) -> str:
+    """Read from the terminal until the expected text has appeared, and return all text."""
     text, end = "", time.monotonic() + seconds
     while expected not in text:
         assert time.monotonic() < end, text

@@ -1,4 +1,4 @@
-"""Formulas of models become MathML, and nothing that a model writes becomes anything else than text or a formula."""
+"""Formulas in responses become MathML, and no response yields any markup but formulas."""
 
 import time
 from html.parser import HTMLParser
@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from mmupt.reports.formulas import answer_with_formulas, mathml, with_formulas
 
-DRAWN = "math mrow mi mn mo mtext mspace msqrt mroot mstyle mtable mtr mtd menclose mpadded mphantom mfrac msub msup"
-ELEMENTS = {*DRAWN.split(), "msubsup", "munder", "mover", "munderover"}
+NAMES = "math mrow mi mn mo mtext mspace msqrt mroot mstyle mtable mtr mtd menclose mpadded mphantom mfrac msub msup"
+ELEMENTS = {*NAMES.split(), "msubsup", "munder", "mover", "munderover"}
 
 
 class Reader(HTMLParser):
-    """What a browser would make of a piece of HTML."""
+    """Collects the elements, attributes and text of a piece of HTML."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Reader(HTMLParser):
         "so $ x^2 $ holds",
     ],
 )
-def test_formulas_are_found_between_all_signs_that_models_use(text: str) -> None:
+def test_formulas_are_recognized_in_all_delimiters_that_models_use(text: str) -> None:
     html = with_formulas(text)
     assert html.startswith("so <math") and html.endswith("</math> holds") and "x" in Reader(html).text
 
@@ -67,26 +67,26 @@ def test_formulas_are_found_between_all_signs_that_models_use(text: str) -> None
         "$$$$",
     ],
 )
-def test_what_is_no_formula_or_cannot_be_drawn_is_shown_as_it_is_written(text: str) -> None:
+def test_text_without_a_valid_formula_is_shown_unchanged(text: str) -> None:
     reader = Reader(with_formulas(text))
     assert reader.text == text and reader.elements == []
 
 
-def test_a_formula_that_cannot_be_drawn_leaves_the_others() -> None:
+def test_an_invalid_formula_does_not_affect_other_formulas() -> None:
     html = with_formulas(r"$\nosuch$, but $\frac{1}{2}$")
     assert html.startswith(r"$\nosuch$, but <math") and "<mfrac>" in html
 
 
 @pytest.mark.parametrize(
-    ("answer", "drawn"),
+    ("answer", "is_formula"),
     [(r"\frac{3}{4}", True), (r"12^\circ", True), ("x_1", True), ("$x$", True), ("12", False), ("<b>", False)],
 )
-def test_an_answer_needs_no_signs_around_its_formula(answer: str, drawn: bool) -> None:
-    assert ("<math" in answer_with_formulas(answer)) == drawn
+def test_an_answer_needs_no_delimiters_around_its_formula(answer: str, is_formula: bool) -> None:
+    assert ("<math" in answer_with_formulas(answer)) == is_formula
     assert "<b>" not in answer_with_formulas(answer)
 
 
-def test_a_fraction_is_the_mathml_of_a_fraction() -> None:
+def test_a_fraction_becomes_an_mfrac_element() -> None:
     expected = "<mfrac><mrow><mn>1</mn></mrow><mrow><mn>2</mn></mrow></mfrac>"
     assert mathml(r"\frac{1}{2}") == f'<math display="inline"><mrow>{expected}</mrow></math>'
 
@@ -104,7 +104,7 @@ PIECES = [
 @example(r"$\text{<script>alert(1)</script>}$")
 @example(r"$\text{&lt;script&gt;}$")
 @example(r"$\href{javascript:alert(1)}{x}$")
-def test_nothing_but_formulas_comes_out_whatever_a_model_writes(text: str) -> None:
+def test_any_text_yields_only_elements_of_formulas(text: str) -> None:
     for html in (with_formulas(text), answer_with_formulas(text)):
         reader = Reader(html)
         assert set(reader.elements) <= ELEMENTS
@@ -128,7 +128,7 @@ def test_nothing_but_formulas_comes_out_whatever_a_model_writes(text: str) -> No
     ],
     ids=range(9),
 )
-def test_no_text_takes_long(text: str) -> None:
+def test_hostile_texts_are_rendered_within_two_seconds(text: str) -> None:
     start = time.process_time()
     with_formulas(text)
     assert time.process_time() - start < 2

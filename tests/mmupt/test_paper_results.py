@@ -1,4 +1,4 @@
-"""Scores beside the paper's: the score shown, the average, and the paper's own rows."""
+"""Our scores beside the paper's: the score shown per benchmark, averages, and the paper's rows."""
 
 import json
 import os
@@ -27,44 +27,46 @@ FOUR = list(PAPER.titles)
 def scores(
     benchmark: str, value: float, error: float = 0.01, questions: int | None = None, **further: float
 ) -> BenchmarkScores[StoredScore]:
-    """Scores over all questions of the paper's benchmark; `further` are the values of other scores."""
+    """Scores over all questions of the paper's benchmark; `value` is greedy accuracy, `further` other scores."""
     questions = questions or PAPER.questions.get(benchmark, 8)
     rules = BENCHMARKS[benchmark].rules if benchmark in BENCHMARKS else ()
     leading = rules[0].name if rules else "own"
     accuracy: dict[str, dict[str, StoredScore]] = {}
-    for name, one in {f"{leading}, greedy": value, **further}.items():
+    for name, accuracy_value in {f"{leading}, greedy": value, **further}.items():
         rule, _, measure = name.rpartition(", ")
-        accuracy.setdefault(rule, {})[measure] = StoredScore(one, error, questions)
+        accuracy.setdefault(rule, {})[measure] = StoredScore(accuracy_value, error, questions)
     return BenchmarkScores(benchmark, leading, {leading: 2}, questions, 0, 0, 0, 0.0, accuracy)
 
 
 def row(table: str, first: str) -> list[str]:
+    """The cells of the row that begins with `first`."""
     (line,) = [line for line in table.splitlines() if line.startswith(f"| {first} ")]
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_the_papers_averages_are_those_of_its_four_columns() -> None:
+def test_the_rows_of_the_paper_are_complete_and_their_averages_match_their_columns() -> None:
     assert [PAPER.titles[name] for name in FOUR] == ["MathVision", "MathVerse", "MathVista", "We-Math"]
-    for one in PAPER.rows:
-        if one.scores:
-            assert one.average == pytest.approx(sum(one.scores) / 4, abs=0.0051)
+    for entry in PAPER.rows:
+        if entry.scores:
+            assert entry.average == pytest.approx(sum(entry.scores) / 4, abs=0.0051)
     assert PAPER.base.name == "Qwen2.5-VL-7B" and PAPER.headline.name == "MM-UPT (MMR1)"
-    of_each_set = [{one.method for one in PAPER.rows if one.trained_on == name} for name in ("Geometry3K", "GeoQA")]
-    assert [len({one.trained_on for one in PAPER.rows}), *map(len, of_each_set)] == [4, 9, 9]
-    assert len(PAPER.rows) == len({one.name for one in PAPER.rows}) == 28
+    data_sets = ("Geometry3K", "GeoQA")
+    methods = [{entry.method for entry in PAPER.rows if entry.trained_on == data_set} for data_set in data_sets]
+    assert [len({entry.trained_on for entry in PAPER.rows}), *map(len, methods)] == [4, 9, 9]
+    assert len(PAPER.rows) == len({entry.name for entry in PAPER.rows}) == 28
 
 
-def test_the_shown_score_prefers_mean_of_samples_and_the_leading_rule() -> None:
+def test_the_shown_score_prefers_the_mean_of_samples_and_the_leading_rule() -> None:
     figures = {"own, greedy": 0.1, "own, mean@4": 0.2, "official, mean@4": 0.3, "official, pass@4": 0.4}
     assert cell_of(scores("wemath", 0.5, **figures))[:2] == ("official, mean@4", 0.3)
     assert cell_of(scores("wemath", 0.5, **{"own, mean@4": 0.2}))[:2] == ("official, greedy", 0.5)
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 0.1)), min_size=4, max_size=4), st.permutations(FOUR))
-def test_an_average_is_within_its_columns_whatever_their_order(
+def test_an_average_lies_within_its_columns_and_does_not_depend_on_their_order(
     values: list[tuple[float, float]], order: list[str]
 ) -> None:
-    by_benchmark = {name: cell_of(scores(name, *one)) for name, one in zip(FOUR, values, strict=True)}
+    by_benchmark = {name: cell_of(scores(name, *score)) for name, score in zip(FOUR, values, strict=True)}
     average = average_of({name: by_benchmark[name] for name in order})
     assert average is not None and average == average_of(by_benchmark)
     assert min(values)[0] - 1e-9 <= average.value <= max(values)[0] + 1e-9
@@ -74,7 +76,7 @@ def test_an_average_is_within_its_columns_whatever_their_order(
         assert average_of({other: cell for other, cell in by_benchmark.items() if other != name}) is None
 
 
-def test_our_rows_stand_in_the_papers_columns_with_rule_and_measure() -> None:
+def test_our_rows_have_the_papers_columns_with_rule_and_measure() -> None:
     ours = {name: scores(name, value) for name, value in zip(reversed(FOUR), (0.6, 0.7, 0.4, 0.3), strict=True)}
     table = results_table({"trained": ours})
     assert row(table, "trained") == [
@@ -101,7 +103,7 @@ def test_our_rows_stand_in_the_papers_columns_with_rule_and_measure() -> None:
     assert len(content["paper"]["rows"]) == len(PAPER.rows)
 
 
-def test_missing_benchmarks_are_empty_and_other_sets_get_columns() -> None:
+def test_missing_benchmarks_are_empty_and_other_benchmarks_get_their_own_columns() -> None:
     table = results_table({"a": {"mathvista": scores("mathvista", 0.7)}, "b": {"figures": scores("figures", 0.9)}})
     assert row(table, "a")[2:] == ["", "", "70.00 ± 1.00 (cleaned official, greedy)", "", "", ""]
     assert row(table, "b")[2:] == ["", "", "", "", "", "90.00 ± 1.00 (own, greedy)"]
@@ -116,7 +118,7 @@ def test_a_partial_benchmark_is_labelled() -> None:
     )
 
 
-def test_names_break_neither_table_nor_plot() -> None:
+def test_special_characters_in_names_break_neither_table_nor_plot() -> None:
     ours = {"a|b\n`$\\frac\\": {"<b>$\\frac": scores("<b>$\\frac", 0.5), "mathvista": scores("mathvista", 0.5)}}
     table = results_table(ours)
     # A pipe ends a cell unless an odd number of backslashes precedes it.
@@ -131,8 +133,8 @@ def evaluations(tmp_path: Path) -> list[Path]:
     data = tmp_path / "figures" / "test.parquet"
     for name, right in (("base", 3), ("trained", 6)):
         responses = [
-            Response(id_, "sample", sample, f"so \\boxed{{{one.truth if number < right else 999}}}", 5)
-            for number, (id_, one) in enumerate(read_questions(data).items())
+            Response(id_, "sample", sample, f"so \\boxed{{{question.truth if number < right else 999}}}", 5)
+            for number, (id_, question) in enumerate(read_questions(data).items())
             for sample in range(2)
         ]
         write_responses(tmp_path / name / "figures.jsonl", responses, {"model": name, "data": {str(data): "sha"}})
@@ -159,8 +161,8 @@ def test_saved_scores_are_reused_unless_the_responses_are_newer(evaluations: lis
         return read_scores(evaluations)["base"]["figures"].no_answer
 
     assert share_without_answer() == 0.0
-    kept = evaluations[0] / "figures.scores.json"
-    kept.write_text(kept.read_text().replace('"no_answer": 0.0', '"no_answer": 0.5'))
+    saved = evaluations[0] / "figures.scores.json"
+    saved.write_text(saved.read_text().replace('"no_answer": 0.0', '"no_answer": 0.5'))
     assert share_without_answer() == 0.5
     os.utime(evaluations[0] / "figures.jsonl", (2**32, 2**32))
     assert share_without_answer() == 0.0
@@ -168,14 +170,14 @@ def test_saved_scores_are_reused_unless_the_responses_are_newer(evaluations: lis
 
 def test_scores_by_a_judge_are_never_replaced(evaluations: list[Path]) -> None:
     read_scores(evaluations)
-    kept = evaluations[0] / "figures.scores.json"
-    kept.write_text(kept.read_text().replace('"own', '"judge it'))
+    saved = evaluations[0] / "figures.scores.json"
+    saved.write_text(saved.read_text().replace('"own', '"judge it'))
     assert rule_version("figures", "judge it") == rule_version("figures", "own")
     assert read_scores(evaluations)["base"]["figures"].rule == "judge it"
     os.utime(evaluations[0] / "figures.jsonl", (2**32, 2**32))
     with pytest.raises(ValueError, match="older than the responses, by 'judge it': run `mmupt score"):
         read_scores(evaluations)
-    assert '"judge it' in kept.read_text()
+    assert '"judge it' in saved.read_text()
 
 
 def test_scores_by_another_version_of_a_rule_are_recomputed(evaluations: list[Path]) -> None:
@@ -183,25 +185,25 @@ def test_scores_by_another_version_of_a_rule_are_recomputed(evaluations: list[Pa
         return cell_of(read_scores(evaluations)["base"]["figures"]).value
 
     file = evaluations[0] / "figures.jsonl"
-    (of_now,) = score_file(file)
-    kept = file.with_suffix(".scores.json")
-    mean = of_now.accuracy["own"]["mean@2"]
+    (current,) = score_file(file)
+    saved = file.with_suffix(".scores.json")
+    mean = current.accuracy["own"]["mean@2"]
     accuracy = {"own": {"mean@2": StoredScore(9.0, 0.0, mean.questions)}}
-    other = replace(of_now, versions={"own": 1}, accuracy=accuracy).to_json()
+    older = replace(current, versions={"own": 1}, accuracy=accuracy).to_json()
     other_schemas = [
-        {name: value for name, value in other.items() if name != "versions"},
-        {**other, "accuracy": {"own, mean@2": {"value": 9.0, "standard_error": 0.0, "questions": 6}}},
-        {**other, "f1": 1.0},
+        {name: value for name, value in older.items() if name != "versions"},
+        {**older, "accuracy": {"own, mean@2": {"value": 9.0, "standard_error": 0.0, "questions": 6}}},
+        {**older, "f1": 1.0},
     ]
-    for outdated in (other, *other_schemas):
-        kept.write_text(json.dumps([outdated]))
+    for outdated in (older, *other_schemas):
+        saved.write_text(json.dumps([outdated]))
         assert value_of_base() == mean.value
-    kept.write_text(json.dumps([{**other, "rule": "judge it", "versions": {"judge it": 1}}]))
+    saved.write_text(json.dumps([{**older, "rule": "judge it", "versions": {"judge it": 1}}]))
     with pytest.raises(ValueError, match="another version of the rule 'judge it'"):
         read_scores(evaluations)
 
 
-def test_folders_of_one_name_are_distinguished_and_two_files_of_one_benchmark_refused(
+def test_folders_of_the_same_name_are_distinguished_and_two_files_of_a_benchmark_refused(
     evaluations: list[Path], tmp_path: Path
 ) -> None:
     (tmp_path / "other").mkdir()

@@ -1,4 +1,4 @@
-"""Markdown tables hold any text, and no text changes their layout."""
+"""Markdown tables can hold any text without a change of their layout."""
 
 import re
 
@@ -13,12 +13,12 @@ from verl_ext.scores import Score
 def test_no_cell_leaves_its_column_or_its_line(rows: list[tuple[str, str, str]]) -> None:
     lines = markdown_table(rows).split("\n")
     assert len(lines) == len(rows) + 1 and len(set(map(len, lines))) == 1
-    # Without escaped characters the pipes that are left are those between cells.
+    # After escaped characters are removed, only the pipes between cells remain.
     assert all(re.sub(r"\\.", "", line).count("|") == 4 for line in lines)
     assert all(line.isprintable() for line in lines)
 
 
-def test_markup_is_shown_and_plain_text_stays_as_it_is() -> None:
+def test_markup_is_escaped_and_plain_text_is_unchanged() -> None:
     table = markdown_table([("rule, `x`", "<b>[a](b)"), ("own, mean@4", "<1e-300 ± 0.5 → 1")])
     assert r"\`x\`" in table and r"\<b>\[a\](b)" in table
     assert "| own, mean@4" in table and "<1e-300 ± 0.5 → 1" in table
@@ -31,7 +31,7 @@ def test_no_text_leaves_its_code_span_or_its_line(text: str) -> None:
     assert span.isprintable() and "|" not in span
 
 
-def test_a_difference_has_a_sign_and_each_unit_its_decimals() -> None:
+def test_a_difference_has_a_sign_and_the_requested_decimals() -> None:
     difference = Score((0.0, 1.0))
     assert plus_minus(difference, signed=True) == "+50.00 ± 50.00"
     assert plus_minus(difference, decimals=1, factor=1) == "0.5 ± 0.5"

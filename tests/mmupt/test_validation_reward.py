@@ -20,14 +20,14 @@ from verl_ext.rewards.group_request import GroupRequest
 from verl_ext.rollout.question_fields import function_arguments
 from verl_ext.rollout.reward_manager import GroupRewardManager
 
-# Variants of a right answer; some rules accept only some of them.
+# Variants of a correct answer; each rule accepts some of them.
 WORDINGS = ("{}", " {} ", "({})", "{}.0", "{} cm", "0.5{}", "A", "(b)", "nearest", "")
 
 SCALING = Qwen2VLImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280})
 
 
 class Words:
-    """A tokenizer that decodes everything to one text."""
+    """A tokenizer that decodes all tokens to the same text."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -37,7 +37,7 @@ class Words:
 
 
 @pytest.mark.parametrize("name", [name for name in BENCHMARKS if name not in ("figures", "figures_hard")])
-def test_validation_and_evaluation_agree_on_every_wording(
+def test_validation_and_evaluation_give_the_same_verdict_on_every_wording(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
@@ -52,7 +52,7 @@ def test_validation_and_evaluation_agree_on_every_wording(
     tokenizer, processor = SimpleNamespace(added_tokens_decoder={}), SimpleNamespace(image_processor=SCALING)
     rows = UnlabelledDataset(str(file), config.data, tokenizer=tokenizer, processor=processor)
     questions = read_questions(file)
-    seen = set()
+    verdicts = set()
     for row in (rows[index] for index in range(len(rows))):
         for wording in WORDINGS:
             text = f"so \\boxed{{{wording.format(questions[row['id']].truth)}}}"
@@ -62,8 +62,8 @@ def test_validation_and_evaluation_agree_on_every_wording(
             (score,) = asyncio.run(manager.run_single(request))
             (verdict,) = verdicts_of([Response(row["id"], "greedy", 0, text)], questions)
             assert score.extra_info["acc"] == next(iter(verdict.right.values())), (row["id"], text)
-            seen.add(tuple(verdict.right.values()))
-    assert {right[0] for right in seen} == {True, False}
+            verdicts.add(tuple(verdict.right.values()))
+    assert {right[0] for right in verdicts} == {True, False}
 
 
 def test_without_a_reward_function_the_projects_comparison_decides() -> None:
@@ -79,8 +79,9 @@ def test_training_calls_no_reward_function() -> None:
     config, _ = load_recipe("mmupt_tiny", [])
 
     def fail(**_: Any) -> float:
-        raise AssertionError("asked")
+        raise AssertionError("called")
 
     manager = GroupRewardManager(config, Words("so \\boxed{1}"), fail)
-    assert [one.reward for one in asyncio.run(manager.run_single(GroupRequest([[0], [1]], False)))] == [1.0, 1.0]
+    scores = asyncio.run(manager.run_single(GroupRequest([[0], [1]], False)))
+    assert [score.reward for score in scores] == [1.0, 1.0]
     assert OmegaConf.select(config, "reward.custom_reward_function.path")
