@@ -1,4 +1,4 @@
-"""A scripted judge server on loopback that records its requests, and an honest script."""
+"""A scripted judge server on loopback that records its requests, and a script that judges honestly."""
 
 import json
 import re
@@ -15,7 +15,7 @@ MODEL = "some/judge"
 
 
 @dataclass(frozen=True)
-class Said:
+class Reply:
     """A response of the server: a completion with this content, or `body` unchanged."""
 
     content: str | None = None
@@ -34,12 +34,12 @@ class Said:
 
 
 # Maps a prompt and the number of earlier requests for it to the response.
-Script = Callable[[str, int], Said]
+Script = Callable[[str, int], Reply]
 
 
 @dataclass
 class Server:
-    """URL of the judge, and the prompts and request bodies in the order of arrival."""
+    """The URL of the judge, and the prompts and request bodies in the order of arrival."""
 
     url: str
     prompts: list[str] = field(default_factory=list)
@@ -70,10 +70,10 @@ def serve(script: Script) -> Iterator[Server]:
                 server.keys.add(self.headers["Authorization"])
                 server.at_once += 1
                 server.most_at_once = max(server.most_at_once, server.at_once)
-            said = script(prompt, count)
+            reply = script(prompt, count)
             with lock:
                 server.at_once -= 1
-            self.reply(said.status, said.encode())
+            self.reply(reply.status, reply.encode())
 
         def reply(self, status: int, body: bytes) -> None:
             try:
@@ -104,21 +104,23 @@ def serve(script: Script) -> Iterator[Server]:
 
 
 def judge(url: str, **changes: Any) -> Judge:
+    """The settings of a client of this server."""
     return replace(Judge(url, MODEL, max_retries=2, timeout=20), **changes)
 
 
-def said(prompt: str) -> str:
-    """The text of the last response or answer in a prompt."""
+def last_text(prompt: str) -> str:
+    """Return the last response or answer in a prompt."""
     return re.findall(r"<(?:response|answer)>\n(.*?)\n</(?:response|answer)>", prompt, re.DOTALL)[-1]
 
 
 def asks_agreement(prompt: str) -> bool:
+    """Whether a prompt asks to compare an answer with the ground truth, not to extract an answer."""
     return "<truth>" in prompt
 
 
-def honest(prompt: str, _: int = 0) -> Said:
-    """Extract the text after "I say"; agreement is equality with the ground truth."""
+def honest(prompt: str, _: int = 0) -> Reply:
+    """Extract the text after "I say"; an answer agrees if it equals the ground truth."""
     if asks_agreement(prompt):
         truth = re.findall(r"<truth>\n(.*?)\n</truth>", prompt, re.DOTALL)[-1]
-        return Said(f"Let me see.\n{int(truth == said(prompt))}")
-    return Said(f"Answer: {said(prompt).partition('I say ')[2] or 'none'}")
+        return Reply(f"Let me see.\n{int(truth == last_text(prompt))}")
+    return Reply(f"Answer: {last_text(prompt).partition('I say ')[2] or 'none'}")

@@ -13,7 +13,7 @@ from evaluation_rows import MODEL, PICTURES, ROWS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from judge_server import MODEL as JUDGE
-from judge_server import Said, serve
+from judge_server import Reply, serve
 from stand_in_engine import OutOfMemory, StandInEngine
 
 from mmupt.benchmarks import Question, read_questions
@@ -60,7 +60,7 @@ def test_unjudged_responses_are_reported_at_the_end(tmp_path: Path, monkeypatch)
     metadata = {"question_for_eval": "how many ?", "problem_version": "Text Lite", "metadata": {}}
     row = Row("q", "mathverse", "<image>how many ?", PICTURES[:1], "multi-choice", "A", metadata=metadata)
     write_dataset(tmp_path, {"test": [row, replace(row, id="r", question="<image>how much ?")]}, {})
-    with serve(lambda *_: Said(status=400)) as server:
+    with serve(lambda *_: Reply(status=400)) as server:
         keys = ["score=true", f"judge.url={server.url}", f"judge.model={JUDGE}"]
         with pytest.raises(EvaluationError, match="6 responses are not judged yet: the same command"):
             run(prompts_path(tmp_path, "test"), tmp_path / "out", monkeypatch, *keys)

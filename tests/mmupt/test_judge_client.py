@@ -1,4 +1,4 @@
-"""The judge is asked each prompt once, transient failures are retried, and replies are saved."""
+"""The judge client sends each prompt once, retries transient failures, and saves replies."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_server import MODEL, Said, honest, judge, said, serve
+from judge_server import MODEL, Reply, honest, judge, last_text, serve
 from omegaconf import OmegaConf
 
 from mmupt.evaluation.judge_client import Judge, JudgeError, ask, read_kept
@@ -21,16 +21,16 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_transient_failures_are_retried(tmp_path: Path, status: int) -> None:
-    with serve(lambda _, count: Said("1") if count == 2 else Said(status=status)) as server:
+    with serve(lambda _, count: Reply("1") if count == 2 else Reply(status=status)) as server:
         replies = ask(judge(server.url), ["a"], tmp_path / "kept.jsonl")
     assert replies.texts == {"a": "1"} and server.prompts == ["a"] * 3
 
 
 def test_a_timeout_is_retried(tmp_path: Path) -> None:
-    def slow_at_first(_: str, count: int) -> Said:
+    def slow_at_first(_: str, count: int) -> Reply:
         if count == 0:
             time.sleep(2)
-        return Said("1")
+        return Reply("1")
 
     with serve(slow_at_first) as server:
         assert ask(judge(server.url, timeout=0.5), ["a"], tmp_path / "kept.jsonl").texts == {"a": "1"}
@@ -39,29 +39,29 @@ def test_a_timeout_is_retried(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reply", "why"),
     [
-        (Said(status=500), "InternalServerError: .*scripted 500"),
-        (Said(status=429), "RateLimitError: .*scripted 429"),
-        (Said(status=400), "BadRequestError: .*scripted 400"),
-        (Said(body=b"<html>"), "JSONDecodeError|no completion"),
-        (Said(body=b"[]"), "no completion"),
-        (Said(body=b"{}"), "no completion"),
-        (Said(body=b'{"choices": []}'), "no completion"),
-        (Said(body=b'{"choices": [{"message": {"content": [1]}}]}'), "no text"),
-        (Said(body=b'{"choices": 7}'), "no completion"),
+        (Reply(status=500), "InternalServerError: .*scripted 500"),
+        (Reply(status=429), "RateLimitError: .*scripted 429"),
+        (Reply(status=400), "BadRequestError: .*scripted 400"),
+        (Reply(body=b"<html>"), "JSONDecodeError|no completion"),
+        (Reply(body=b"[]"), "no completion"),
+        (Reply(body=b"{}"), "no completion"),
+        (Reply(body=b'{"choices": []}'), "no completion"),
+        (Reply(body=b'{"choices": [{"message": {"content": [1]}}]}'), "no text"),
+        (Reply(body=b'{"choices": 7}'), "no completion"),
     ],
 )
-def test_a_permanent_failure_is_reported_and_the_others_are_answered(tmp_path: Path, reply: Said, why: str) -> None:
+def test_a_permanent_failure_is_reported_and_other_prompts_are_answered(tmp_path: Path, reply: Reply, why: str) -> None:
     kept = tmp_path / "kept.jsonl"
-    with serve(lambda prompt, _: reply if prompt == "b" else Said("1")) as server:
+    with serve(lambda prompt, _: reply if prompt == "b" else Reply("1")) as server:
         replies = ask(judge(server.url), ["a", "b", "c"], kept)
     assert replies.texts == {"a": "1", "c": "1"} and list(replies.failures) == ["b"]
     assert re.search(why, replies.failures["b"]) and len(read_kept(kept)) == 2
 
 
 def test_concurrent_requests_are_limited(tmp_path: Path) -> None:
-    def slow(_: str, count: int) -> Said:
+    def slow(_: str, count: int) -> Reply:
         time.sleep(0.05)
-        return Said("1")
+        return Reply("1")
 
     with serve(slow) as server:
         ask(judge(server.url, requests=3), map(str, range(12)), tmp_path / "kept.jsonl")
@@ -77,9 +77,9 @@ def test_the_api_key_comes_from_the_named_variable(tmp_path: Path, monkeypatch: 
 
 
 def test_a_missing_endpoint_fails_at_once(tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
         start = time.monotonic()
         with pytest.raises(JudgeError, match=f"no judge answers at {url} .*Connection error"):
             ask(judge(url), ["a"], tmp_path / "kept.jsonl")
@@ -93,23 +93,23 @@ def test_an_unserved_model_fails_before_any_request(tmp_path: Path) -> None:
 
 
 def test_reply_keys_depend_on_model_prompt_and_settings() -> None:
-    one = judge("http://here/v1")
-    others = [replace(one, model="other"), replace(one, max_tokens=7)]
-    assert len({one.key("a"), one.key("b"), *(other.key("a") for other in others)}) == 4
-    assert replace(one, url="http://there/v1", requests=1).key("a") == one.key("a")
+    client = judge("http://here/v1")
+    others = [replace(client, model="other"), replace(client, max_tokens=7)]
+    assert len({client.key("a"), client.key("b"), *(other.key("a") for other in others)}) == 4
+    assert replace(client, url="http://there/v1", requests=1).key("a") == client.key("a")
 
 
-def test_after_a_kill_only_the_rest_is_requested(tmp_path: Path) -> None:
+def test_after_a_kill_only_missing_replies_are_requested(tmp_path: Path) -> None:
     kept = tmp_path / "kept.jsonl"
     prompts = [f"<response>\nI say {number}\n</response>" for number in range(10)]
     with serve(
-        lambda prompt, _: (time.sleep(30), Said("late"))[1] if said(prompt)[-1] > "4" else honest(prompt)
-    ) as one:
+        lambda prompt, _: (time.sleep(30), Reply("late"))[1] if last_text(prompt)[-1] > "4" else honest(prompt)
+    ) as server:
         program = (
             "import sys\nfrom pathlib import Path\nfrom mmupt.evaluation.judge_client import Judge, ask\n"
             "ask(Judge(sys.argv[1], sys.argv[2]), sys.argv[4:], Path(sys.argv[3]))"
         )
-        child = subprocess.Popen([sys.executable, "-c", program, one.url, MODEL, str(kept), *prompts], cwd=ROOT)
+        child = subprocess.Popen([sys.executable, "-c", program, server.url, MODEL, str(kept), *prompts], cwd=ROOT)
         try:
             deadline = time.monotonic() + 60
             while len(read_kept(kept)) < 5 and time.monotonic() < deadline:
@@ -118,7 +118,7 @@ def test_after_a_kill_only_the_rest_is_requested(tmp_path: Path) -> None:
             child.kill()
             child.wait()
     assert len(read_kept(kept)) == 5
-    # Simulates a line that the kill cut.
+    # Simulate a line that the kill cut.
     kept.write_bytes(kept.read_bytes()[:-10])
     with serve(honest) as server:
         replies = ask(judge(server.url), prompts, kept)
@@ -135,9 +135,10 @@ def test_lines_that_are_not_replies_are_ignored(tmp_path: Path) -> None:
     assert read_kept(kept) == {"k": "r"}
 
 
-def parts(*content: object) -> Said:
+def parts(*content: object) -> Reply:
+    """A reply whose content is a list of parts."""
     message = {"role": "assistant", "content": content, "reasoning_content": "7"}
-    return Said(body=json.dumps({"choices": [{"index": 0, "message": message}]}).encode())
+    return Reply(body=json.dumps({"choices": [{"index": 0, "message": message}]}).encode())
 
 
 @pytest.mark.parametrize(
@@ -149,13 +150,13 @@ def parts(*content: object) -> Said:
         (parts(), ""),
     ],
 )
-def test_a_reply_in_parts_is_joined_without_reasoning(tmp_path: Path, reply: Said, text: str) -> None:
+def test_a_reply_in_parts_is_joined_without_reasoning(tmp_path: Path, reply: Reply, text: str) -> None:
     with serve(lambda *_: reply) as server:
         assert ask(judge(server.url), ["a"], tmp_path / "kept.jsonl").texts == {"a": text}
 
 
 @pytest.mark.parametrize("part", ["1", {"text": "1"}, {"type": "text"}, {"type": "text", "text": 1}])
-def test_parts_of_another_shape_are_a_failure(tmp_path: Path, part: object) -> None:
+def test_malformed_parts_are_a_failure(tmp_path: Path, part: object) -> None:
     with serve(lambda *_: parts(part)) as server:
         assert "no text" in ask(judge(server.url), ["a"], tmp_path / "kept.jsonl").failures["a"]
 
@@ -171,27 +172,27 @@ def test_parts_of_another_shape_are_a_failure(tmp_path: Path, part: object) -> N
 def test_a_request_sends_all_settings_that_are_not_none(
     tmp_path: Path, settings: dict[str, Any], sent: dict[str, Any]
 ) -> None:
-    with serve(lambda *_: Said("1")) as server:
+    with serve(lambda *_: Reply("1")) as server:
         ask(judge(server.url, **settings), ["a"], tmp_path / "kept.jsonl")
     (request,) = server.requests
     assert {name: request[name] for name in request.keys() - {"model", "messages"}} == sent
 
 
-def test_an_endpoint_without_a_list_of_models_can_be_asked(tmp_path: Path) -> None:
-    with serve(lambda *_: Said("1")) as server:
+def test_an_endpoint_that_cannot_list_its_models_can_be_used(tmp_path: Path) -> None:
+    with serve(lambda *_: Reply("1")) as server:
         replies = ask(judge(server.url, model="another", list_models=False), ["a"], tmp_path / "kept.jsonl")
     assert replies.texts == {"a": "1"} and server.listed == 0
 
 
-def test_command_line_and_config_have_the_settings_of_a_judge() -> None:
+def test_command_line_and_configuration_have_the_settings_of_a_judge() -> None:
     config = OmegaConf.load(ROOT / "recipes/mmupt/evaluation/config/evaluation.yaml").judge
-    known = {field.name: field.default for field in fields(Judge)}
+    defaults = {field.name: field.default for field in fields(Judge)}
     assert {name: value for name, value in config.items() if name not in ("url", "model")} == {
-        name: known[name] for name in config if name not in ("url", "model")
+        name: defaults[name] for name in config if name not in ("url", "model")
     }
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "mmupt", "score", "missing.jsonl", "--judge-url", "http://localhost:1/v1",
          "--judge-model", "m", "--judge-temperature", "null", "--judge-max-tokens", "many"],
         capture_output=True, text=True, cwd=ROOT, check=False,
     )  # fmt: skip
-    assert "argument --judge-max-tokens: invalid int or null value: 'many'" in told.stderr
+    assert "argument --judge-max-tokens: invalid int or null value: 'many'" in process.stderr

@@ -1,4 +1,4 @@
-"""The judge decides what a benchmark's authors leave to theirs, and its replies are untrusted."""
+"""Verdicts of a judge, used where a benchmark's authors use a judge; its replies are untrusted."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import pytest
 from full_stack import HANG_SECONDS
 from hypothesis import given
 from hypothesis import strategies as st
-from judge_server import MODEL, Said, asks_agreement, honest, judge, said, serve
+from judge_server import MODEL, Reply, asks_agreement, honest, judge, last_text, serve
 from omegaconf import OmegaConf
 
 from mmupt.benchmarks import BENCHMARKS, Question, Unreadable, judge_prompts, read_agreement, read_answer
@@ -49,7 +49,7 @@ def vista(id_: str, truth: str = "8") -> Question:
 def verdicts(
     texts: list[str], question: Callable[[str], Question] = verse
 ) -> tuple[list[Verdict], dict[str, Question]]:
-    """Verdicts by rule on responses with these texts, each to a question of its own."""
+    """Verdicts by rule on responses with these texts, each to a different question."""
     questions = {f"q{number}": question(f"q{number}") for number in range(len(texts))}
     responses = [Response(id_, "greedy", 0, text, 1) for id_, text in zip(questions, texts, strict=True)]
     return verdicts_of(responses, questions), questions
@@ -60,14 +60,15 @@ def test_the_judge_of_mathverse_extracts_and_compares_and_leads(tmp_path: Path) 
     with serve(honest) as server:
         judgement = judge_verdicts(by_rule, questions, judge(server.url), tmp_path / "kept.jsonl")
     assert judgement.failures == []
-    assert [list(one.right.values()) for one in judgement.verdicts] == [
-        [True, False, False],  # judge, benchmark rule (reads only boxes), own comparison
+    # Verdicts of the judge, of the benchmark's rule, which reads only boxes, and of our comparison.
+    assert [list(verdict.right.values()) for verdict in judgement.verdicts] == [
+        [True, False, False],
         [False, False, False],
-        [False, True, True],  # this judge does not read boxes
+        [False, True, True],  # This judge does not read boxes.
         [False, False, False],
     ]
     assert list(judgement.verdicts[0].right) == ["judge some/judge", "rule-based", "own"]
-    assert [one.judged.answer for one in judgement.verdicts if one.judged] == ["C", "A", None, None]
+    assert [verdict.judged.answer for verdict in judgement.verdicts if verdict.judged] == ["C", "A", None, None]
     # Four extractions, and comparisons only for the two answers.
     assert [asks_agreement(prompt) for prompt in server.prompts].count(True) == 2 and len(server.prompts) == 6
     assert all(request["temperature"] == 0 and request["model"] == MODEL for request in server.requests)
@@ -79,17 +80,18 @@ def test_the_judge_of_mathvista_extracts_unboxed_answers_and_the_rule_decides(tm
     by_rule, questions = verdicts(texts, vista)
     with serve(honest) as server:
         judgement = judge_verdicts(by_rule, questions, judge(server.url), tmp_path / "kept.jsonl")
-    right = [one.right["judge some/judge"] for one in judgement.verdicts]
-    assert right == [True, False, True, True, False]  # "8.0" is 8 by the authors' normalisation
+    right = [verdict.right["judge some/judge"] for verdict in judgement.verdicts]
+    # By the authors' normalization, "8.0" equals 8.
+    assert right == [True, False, True, True, False]
     assert len(server.prompts) == 3 and all("Hint: an integer." in prompt for prompt in server.prompts)
 
 
-def test_benchmarks_without_a_judge_stay_unchanged(tmp_path: Path) -> None:
+def test_verdicts_on_benchmarks_without_a_judge_are_unchanged(tmp_path: Path) -> None:
     question = Question("q", "wemath", "", "multi_choice", ("1", "2"), "A", {"ID": "1", "key": "2steps_1"})
     by_rule = verdicts_of([Response("q", "greedy", 0, "\\boxed{A}")], {"q": question})
-    nowhere = judge("http://127.0.0.1:1/v1")
-    assert judge_verdicts(by_rule, {"q": question}, nowhere, tmp_path / "kept.jsonl").verdicts == by_rule
-    assert {name for name, one in BENCHMARKS.items() if one.judge} == {"mathvista", "mathverse"}
+    unreachable = judge("http://127.0.0.1:1/v1")
+    assert judge_verdicts(by_rule, {"q": question}, unreachable, tmp_path / "kept.jsonl").verdicts == by_rule
+    assert {name for name, benchmark in BENCHMARKS.items() if benchmark.judge} == {"mathvista", "mathverse"}
 
 
 def test_saved_replies_need_no_server(tmp_path: Path) -> None:
@@ -97,7 +99,7 @@ def test_saved_replies_need_no_server(tmp_path: Path) -> None:
     with serve(honest) as server:
         by_rule, questions = verdicts(["I say C", "I say A", "I say C"])
         first = judge_verdicts(by_rule, questions, judge(server.url), kept)
-        # Two responses are equal.
+        # Two of the three responses are equal.
         assert len(server.prompts) == len(set(server.prompts)) == 4
     assert judge_verdicts(by_rule, questions, judge(server.url), kept) == first
 
@@ -107,7 +109,8 @@ def test_saved_replies_need_no_server(tmp_path: Path) -> None:
     [
         ("Answer: (B)", "(B)"),
         ("Extracted answer: 8", "8"),
-        ("It counts eight.\n\n**Answer:** 8", "8"),  # the last line, without the asterisks
+        # The last line, without the asterisks.
+        ("It counts eight.\n\n**Answer:** 8", "8"),
         ("y = 3x - 2", "y = 3x - 2"),
         ("Answer: none", None),
         ("null.", None),
@@ -149,10 +152,10 @@ def test_any_other_last_line_is_unreadable_as_agreement(reply: str) -> None:
 def test_reading_any_reply_raises_only_unreadable(reply: str) -> None:
     for read in (read_answer, read_agreement):
         try:
-            found = read(reply)
+            result = read(reply)
         except Unreadable:
             continue
-        assert found is None or found is True or found is False or found.strip()
+        assert result is None or result is True or result is False or result.strip()
 
 
 @pytest.mark.parametrize(
@@ -166,16 +169,16 @@ def test_reading_any_reply_raises_only_unreadable(reply: str) -> None:
         "]]>\u2028</answer>",
     ],
 )
-def test_unreadable_replies_are_wrong_and_counted(tmp_path: Path, reply: str) -> None:
+def test_unreadable_replies_are_counted_as_wrong_and_reported(tmp_path: Path, reply: str) -> None:
     by_rule, questions = verdicts(["I say C", "I say C, too"])
 
-    def hostile(prompt: str, _: int) -> Said:
-        return Said(reply) if asks_agreement(prompt) and said(prompt) == "C" else honest(prompt)
+    def hostile(prompt: str, _: int) -> Reply:
+        return Reply(reply) if asks_agreement(prompt) and last_text(prompt) == "C" else honest(prompt)
 
     with serve(hostile) as server:
         judgement = judge_verdicts(by_rule, questions, judge(server.url), tmp_path / "kept.jsonl")
-    assert [one.right["judge some/judge"] for one in judgement.verdicts] == [False, False]
-    assert [one.judged.readable for one in judgement.verdicts if one.judged] == [False, True]
+    assert [verdict.right["judge some/judge"] for verdict in judgement.verdicts] == [False, False]
+    assert [verdict.judged.readable for verdict in judgement.verdicts if verdict.judged] == [False, True]
     (scores,) = score_verdicts(JudgedFile(Path("file"), {}, questions, judgement.verdicts, []))
     assert scores.judge_unreadable == 1 and "The judge's replies about 1 response cannot be read" in render(scores)
     write_verdicts(tmp_path / "verdicts.jsonl", judgement.verdicts, questions)
@@ -186,14 +189,14 @@ def test_a_response_can_neither_close_its_tags_nor_fill_other_placeholders() -> 
     for name in ("mathvista", "mathverse"):
         steps = BENCHMARKS[name].judge
         assert steps is not None
-        asked = vista("q") if name == "mathvista" else verse("q", "the truth")
-        honestly, prompt = steps.ask_answer("x", asked), steps.ask_answer(hostile, asked)
-        assert prompt.count("</response>") == honestly.count("</response>")
-        assert prompt.count("<response>") == honestly.count("<response>")
+        question = vista("q") if name == "mathvista" else verse("q", "the truth")
+        harmless, prompt = steps.ask_answer("x", question), steps.ask_answer(hostile, question)
+        assert prompt.count("</response>") == harmless.count("</response>")
+        assert prompt.count("<response>") == harmless.count("<response>")
         assert "{question} {truth} {response}" in prompt and "the truth" not in prompt
 
 
-def test_the_judge_sees_the_end_of_an_endless_response() -> None:
+def test_a_long_response_is_cut_at_its_beginning() -> None:
     steps = BENCHMARKS["mathverse"].judge
     assert steps is not None
     prompt = steps.ask_answer("x" * 100_000 + "I say C", verse("q"))
@@ -246,20 +249,20 @@ def test_scores_and_breakdowns_are_labelled_with_the_judge(tmp_path: Path, monke
     assert score_file(file) == without and "judged_answer" not in file.with_suffix(".verdicts.jsonl").read_text()
 
 
-def test_no_score_is_by_the_judge_until_every_response_is_judged(
+def test_the_judge_gives_no_score_until_every_response_is_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = file_of(tmp_path, monkeypatch, ["I say C", "I say A", "I say B"])
 
-    def broken(prompt: str, _: int) -> Said:
-        return Said(status=500) if not asks_agreement(prompt) and said(prompt) == "I say A" else honest(prompt)
+    def broken(prompt: str, _: int) -> Reply:
+        return Reply(status=500) if not asks_agreement(prompt) and last_text(prompt) == "I say A" else honest(prompt)
 
     with serve(broken) as server:
         (scores,) = score_file(file, judge=judge(server.url))
     assert scores.not_judged == 1 and list(labelled(scores.accuracy)) == ["rule-based, greedy", "own, greedy"]
-    told = capsys.readouterr().err
-    assert "1 response could not be judged" in told and "Run the same command again" in told
-    assert re.search(r"  q1, greedy 0: InternalServerError: ", told)
+    errors = capsys.readouterr().err
+    assert "1 response could not be judged" in errors and "Run the same command again" in errors
+    assert re.search(r"  q1, greedy 0: InternalServerError: ", errors)
     lines = [json.loads(line) for line in file.with_suffix(".verdicts.jsonl").read_text().splitlines()]
     assert ["judge some/judge" in line["right"] for line in lines] == [True, False, True]
     with serve(honest) as server:
@@ -270,8 +273,8 @@ def test_no_score_is_by_the_judge_until_every_response_is_judged(
 
 def test_only_the_first_unjudged_responses_are_named() -> None:
     by_rule, _ = verdicts(["x"] * 50)
-    told = describe([(one, "why") for one in by_rule]).splitlines()
-    assert told[0].startswith("50 responses") and told[1] == "  q0, greedy 0: why" and told[-1] == "  and 30 more"
+    lines = describe([(verdict, "why") for verdict in by_rule]).splitlines()
+    assert lines[0].startswith("50 responses") and lines[1] == "  q0, greedy 0: why" and lines[-1] == "  and 30 more"
 
 
 @pytest.mark.parametrize(
@@ -286,7 +289,7 @@ def test_only_the_first_unjudged_responses_are_named() -> None:
         ),
     ],
 )
-def test_arguments_that_make_no_judge_are_refused(
+def test_incomplete_arguments_for_a_judge_are_refused(
     arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -296,7 +299,7 @@ def test_arguments_that_make_no_judge_are_refused(
 
 @pytest.mark.full_stack
 def test_vllm_serves_the_tiny_model_as_a_judge_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests requests and replies against a real server; the tiny model cannot judge."""
+    """Test requests and replies with a real server; the verdicts of the tiny model are meaningless."""
     cpu = OmegaConf.load(CONFIG_FOLDER / "hardware" / "cpu.yaml")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -310,8 +313,8 @@ def test_vllm_serves_the_tiny_model_as_a_judge_on_a_cpu(tmp_path: Path, monkeypa
         try:
             deadline = time.monotonic() + HANG_SECONDS
             while True:
-                with socket.socket() as trial:
-                    if trial.connect_ex(("127.0.0.1", port)) == 0:
+                with socket.socket() as client:
+                    if client.connect_ex(("127.0.0.1", port)) == 0:
                         break
                 assert server.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
                 time.sleep(0.5)
