@@ -1,4 +1,4 @@
-"""Whoever shows an image to a model, or compares it, gets the pixels that a person sees: all of them the same ones."""
+"""Every consumer of an image uses the same pixels as a viewer shows: training, evaluation, comparison and pages."""
 
 import asyncio
 import io
@@ -21,7 +21,7 @@ from mmupt.baselines.image_corruption import corrupt
 from mmupt.baselines.preference_pairs import PairCollator
 from mmupt.evaluation.messages import engine_prompt, rendered
 from mmupt.evaluation.response_cache import prompt_row
-from mmupt.reports.html_page import pictures as shown_on_a_page
+from mmupt.reports.html_page import pictures
 from mmupt_data.fingerprints import image_fingerprint
 from mmupt_data.row_problems import problems_of
 from mmupt_data.row_schema import Row
@@ -52,6 +52,7 @@ def drawing() -> Image.Image:
 
 
 def transparent(mode: str) -> bytes:
+    """A black rectangle on a transparent background."""
     alpha = Image.new("L", SIZE, 0)
     alpha.paste(255, (0, 0, 40, 20))
     image = Image.new("L", SIZE, 0)
@@ -74,6 +75,7 @@ def black_on_white() -> Image.Image:
 
 
 def photo() -> tuple[bytes, Image.Image]:
+    """A photo with an orientation in its EXIF data."""
     exif = Image.Exif()
     exif[0x0112] = 6
     encoded = encode(drawing(), "JPEG", exif=exif)
@@ -90,7 +92,7 @@ def wide() -> tuple[bytes, Image.Image]:
     return encode(image), Image.new("RGB", SIZE, (128, 128, 128))
 
 
-# A file of each kind, and what a person sees.
+# An encoded image of each kind, and the image that a viewer shows.
 KINDS: dict[str, Callable[[], tuple[bytes, Image.Image]]] = {
     "plain": lambda: (encode(drawing()), drawing()),
     "LA": lambda: (transparent("LA"), black_on_white()),
@@ -98,7 +100,7 @@ KINDS: dict[str, Callable[[], tuple[bytes, Image.Image]]] = {
     "transparent palette": lambda: (transparent("P"), black_on_white()),
     "transparent grey": lambda: (transparent("L"), black_on_white()),
     "transparent colour": lambda: (transparent("RGB"), black_on_white()),
-    "photo on its side": photo,
+    "rotated photo": photo,
     "CMYK": cmyk,
     "16 bits": wide,
     "1 bit": lambda: (encode(black_on_white().convert("1")), black_on_white()),
@@ -118,15 +120,15 @@ def settings(folder: Path, **changes: Any) -> DictConfig:
         "max_length": 512,
         "seed": 1,
     }
-    absent = ("instruction", "dropped_rows", "generated_share", "min_pixels", "max_pixels")
-    limits = ("validation_min_pixels", "validation_max_pixels")
-    return OmegaConf.create({**dict.fromkeys((*absent, *limits)), **values, **changes})
+    unset = ("instruction", "dropped_rows", "generated_share", "min_pixels", "max_pixels")
+    validation_limits = ("validation_min_pixels", "validation_max_pixels")
+    return OmegaConf.create({**dict.fromkeys((*unset, *validation_limits)), **values, **changes})
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_show_the_model_what_a_person_sees(kind: str, tmp_path: Path) -> None:
-    encoded, seen = KINDS[kind]()
-    expected = fetch_image({"image": seen}, image_patch_size=processor().image_processor.patch_size)
+def test_training_evaluation_comparison_and_pages_use_the_pixels_that_a_viewer_shows(kind: str, tmp_path: Path) -> None:
+    encoded, shown = KINDS[kind]()
+    expected = fetch_image({"image": shown}, image_patch_size=processor().image_processor.patch_size)
     features = processor().image_processor(images=[expected], return_tensors="pt")["pixel_values"]
     row = Row("a", "own", "<image>what ?", (encoded,), "free_form", "1")
     assert problems_of(row) == []
@@ -142,27 +144,27 @@ def test_all_show_the_model_what_a_person_sees(kind: str, tmp_path: Path) -> Non
             config=config,
             processor=processor(),
         )
-        # As the agent loop reads it.
+        # Read the image like the agent loop.
         messages = dataset[0]["raw_prompt"]
         images, _ = asyncio.run(
             UnlabelledDataset.process_vision_info(messages, processor().image_processor.patch_size, config)
         )
         assert images[0].tobytes() == expected.tobytes(), file
 
-    # An evaluation, and a question of the synthesis.
-    for asked in (stored, prompt_row("c", [encoded], "Write a question.")):
-        (image,) = engine_prompt(asked, processor())["multi_modal_data"]["image"]
+    # A row of an evaluation and a row of a synthesis.
+    for prompt in (stored, prompt_row("c", [encoded], "Write a question.")):
+        (image,) = engine_prompt(prompt, processor())["multi_modal_data"]["image"]
         assert image.tobytes() == expected.tobytes()
     (image,) = rendered(stored, processor(), {})[1] or ()
     assert image.tobytes() == expected.tobytes()
 
     responses = tmp_path / "responses.parquet"
     pq.write_table(pa.Table.from_pylist([{**stored, "response": "so \\boxed{1}"}]), responses)
-    learnt = ResponseDataset(str(responses), processor().tokenizer, config, processor())[0]
-    assert torch.equal(learnt["multi_modal_inputs"]["pixel_values"], features)
+    example = ResponseDataset(str(responses), processor().tokenizer, config, processor())[0]
+    assert torch.equal(example["multi_modal_inputs"]["pixel_values"], features)
     pair = PairCollator(processor())([{**stored, "chosen": "so \\boxed{1}", "rejected": "so \\boxed{2}"}])
     assert torch.equal(pair["pixel_values"], torch.cat([features] * 2))
 
-    assert image_fingerprint(encoded).digest == image_fingerprint(encode(seen)).digest
-    assert corrupt(encoded, "seed") == corrupt(encode(seen), "seed")
-    assert shown_on_a_page([encoded]) == shown_on_a_page([encode(seen)])
+    assert image_fingerprint(encoded).digest == image_fingerprint(encode(shown)).digest
+    assert corrupt(encoded, "seed") == corrupt(encode(shown), "seed")
+    assert pictures([encoded]) == pictures([encode(shown)])

@@ -1,4 +1,4 @@
-"""Language models without images: their prompts, their fine-tuning, and what becomes of rows with images."""
+"""Language models without a vision tower: prompts, fine-tuning, and rows with images, which are dropped or refused."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -37,10 +37,10 @@ ASK, INSTRUCTION = "what is the sum of 2 and 4 ?", "think ."
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what Qwen3 has beside its weights, with the tiny vocabulary."""
+    """A folder with the files of Qwen3 except its weights, with the tiny vocabulary."""
     folder = tmp_path_factory.mktemp("qwen3")
     tokenizer = build_tokenizer()
-    # As Qwen3's: not to think is a thought without content.
+    # Like Qwen3's template: with thinking disabled, an empty thought is appended.
     tokenizer.chat_template += "{% if enable_thinking is defined and not enable_thinking %}think . {% endif %}"
     tokenizer.save_pretrained(folder)
     AutoConfig.for_model("qwen3", architectures=["Qwen3ForCausalLM"]).save_pretrained(folder)
@@ -53,6 +53,7 @@ def row(id: str, question: str = ASK, *images: bytes) -> dict[str, Any]:
 
 
 def recipe(folder: Path, model: Path, train: list[dict[str, Any]]) -> DictConfig:
+    """A recipe that trains the model on these rows."""
     pq.write_table(pa.Table.from_pylist(train), folder / "train.parquet")
     pq.write_table(pa.Table.from_pylist([{**row("t", "how much ?"), "answer": "6"}]), folder / "test.parquet")
     overrides = [
@@ -63,8 +64,8 @@ def recipe(folder: Path, model: Path, train: list[dict[str, Any]]) -> DictConfig
     return load_recipe("mmupt_aime2024", [*overrides, f"actor_rollout_ref.model.path={model}"])[0]
 
 
-def tokens_of_a_rollout(model: Path, **chat_template_kwargs: Any) -> list[int]:
-    """What veRL's agent loop makes of a prompt."""
+def rollout_tokens(model: Path, **chat_template_kwargs: Any) -> list[int]:
+    """The tokens that veRL's agent loop makes of the prompt."""
     tokenizer = load_processor(str(model)).tokenizer
     assert hf_processor(str(model)) is None
     builder = create_continuous_token_builder(
@@ -77,8 +78,8 @@ def tokens_of_a_rollout(model: Path, **chat_template_kwargs: Any) -> list[int]:
 def test_rollout_evaluation_and_fine_tuning_have_the_same_prompt(
     options: dict[str, Any], model: Path, tmp_path: Path
 ) -> None:
-    expected = tokens_of_a_rollout(model, **options)
-    assert (expected == tokens_of_a_rollout(model)) == (not options)
+    expected = rollout_tokens(model, **options)
+    assert (expected == rollout_tokens(model)) == (not options)
     processor = load_processor(str(model), options)
     assert engine_prompt(row("a"), processor, {}, INSTRUCTION) == {"prompt_token_ids": expected}
 
@@ -88,7 +89,7 @@ def test_rollout_evaluation_and_fine_tuning_have_the_same_prompt(
     assert dataset[0]["raw_prompt"] == [{"role": "user", "content": f"{ASK} {INSTRUCTION}"}]
 
     response = "so \\boxed{6}"
-    learnt = turn_tokens(processor.tokenizer, response)
+    response_tokens = turn_tokens(processor.tokenizer, response)
     pq.write_table(pa.Table.from_pylist([{**row("a"), "response": response}]), tmp_path / "responses.parquet")
     settings = OmegaConf.create(
         {
@@ -101,15 +102,15 @@ def test_rollout_evaluation_and_fine_tuning_have_the_same_prompt(
             "seed": 1,
         }
     )
-    found = ResponseDataset(str(tmp_path / "responses.parquet"), processor.tokenizer, settings, None)[0]
-    assert found["input_ids"].tolist() == [*expected, *learnt]
-    assert torch.equal(found["position_ids"], torch.arange(len(found["input_ids"])))
-    assert found["multi_modal_inputs"] == {} and int(found["loss_mask"].sum()) == len(learnt)
+    example = ResponseDataset(str(tmp_path / "responses.parquet"), processor.tokenizer, settings, None)[0]
+    assert example["input_ids"].tolist() == [*expected, *response_tokens]
+    assert torch.equal(example["position_ids"], torch.arange(len(example["input_ids"])))
+    assert example["multi_modal_inputs"] == {} and int(example["loss_mask"].sum()) == len(response_tokens)
 
-    asked = {**row("a", f"{ASK} {INSTRUCTION}"), "chosen": response, "rejected": "so \\boxed{7}"}
-    pair = PairCollator(processor)([asked])
-    assert pair["input_ids"][0].tolist() == [*expected, *learnt] and "pixel_values" not in pair
-    assert not pair["mm_token_type_ids"].any()
+    pair = {**row("a", f"{ASK} {INSTRUCTION}"), "chosen": response, "rejected": "so \\boxed{7}"}
+    batch = PairCollator(processor)([pair])
+    assert batch["input_ids"][0].tolist() == [*expected, *response_tokens] and "pixel_values" not in batch
+    assert not batch["mm_token_type_ids"].any()
 
 
 def test_the_length_of_a_prompt_is_counted_without_an_image_processor(model: Path, tmp_path: Path) -> None:
@@ -118,37 +119,37 @@ def test_the_length_of_a_prompt_is_counted_without_an_image_processor(model: Pat
     for options in ({}, {"enable_thinking": False}):
         config.data.apply_chat_template_kwargs = options
         (problem,) = PromptLengths(config, training=True).check(row("a"))
-        assert problem.detail == f"{len(tokens_of_a_rollout(model, **options))} tokens, 0 of them images, over 1"
+        assert problem.detail == f"{len(rollout_tokens(model, **options))} tokens, 0 of them images, over 1"
 
 
-def test_evaluation_and_baselines_ask_by_the_chat_template_arguments_of_the_recipe(tmp_path: Path) -> None:
-    plain, silent = (load_recipe("mmupt_aime2024", [f"model={name}"])[0] for name in ("qwen3_4b", "qwen3_8b"))
-    assert silent.data.apply_chat_template_kwargs == {"enable_thinking": False}
+def test_evaluation_and_baselines_use_the_chat_template_arguments_of_the_recipe(tmp_path: Path) -> None:
+    plain, no_thinking = (load_recipe("mmupt_aime2024", [f"model={name}"])[0] for name in ("qwen3_4b", "qwen3_8b"))
+    assert no_thinking.data.apply_chat_template_kwargs == {"enable_thinking": False}
     for read in (
         lambda config: evaluation_settings(config, "before", "m"),
         lambda config: rollout_settings(config, "m"),
     ):
         assert read(plain).chat_template_kwargs is None and "chat_template_kwargs" not in read(plain).parameters([])
-        assert read(silent).parameters([])["chat_template_kwargs"] == {"enable_thinking": False}
+        assert read(no_thinking).parameters([])["chat_template_kwargs"] == {"enable_thinking": False}
     settings = replace(SETTINGS, chat_template_kwargs={"enable_thinking": False})
     overrides = trainer_overrides(settings, "m", tmp_path / "responses.parquet", tmp_path, rows=8)
     assert "+data.apply_chat_template_kwargs.enable_thinking=False" in overrides
 
 
-def test_rows_with_images_are_no_rows_for_a_model_without_a_vision_tower(
+def test_rows_with_images_are_unusable_for_a_model_without_a_vision_tower(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictured = row("b", f"<image>{ASK}", FIGURE)
-    check_rows(recipe(tmp_path, model, [row("a"), pictured]))
+    with_image = row("b", f"<image>{ASK}", FIGURE)
+    check_rows(recipe(tmp_path, model, [row("a"), with_image]))
     assert "row 1, id b: no vision tower (1 image, and the model reads only text)" in capsys.readouterr().out
     with pytest.raises(RecipeError, match=r"no row can be used; the first: .* no vision tower"):
-        check_rows(recipe(tmp_path, model, [pictured]))
+        check_rows(recipe(tmp_path, model, [with_image]))
     responses = tmp_path / "responses.parquet"
-    pq.write_table(pa.Table.from_pylist([{**pictured, "response": "so \\boxed{6}"}]), responses)
+    pq.write_table(pa.Table.from_pylist([{**with_image, "response": "so \\boxed{6}"}]), responses)
     with pytest.raises(ValueError, match=r"row 0, id b: it has images, but the model reads only text"):
         check_responses(responses, str(model), replace(SETTINGS, batch_size=1))
 
 
-def test_the_class_of_a_model_is_that_of_its_config(model: Path) -> None:
-    # What an export with adapters and DPO load.
+def test_a_text_only_model_is_loaded_as_a_causal_language_model(model: Path) -> None:
+    # DPO and the export of adapters load this class.
     assert get_hf_auto_model_class(AutoConfig.from_pretrained(model)).__name__ == "AutoModelForCausalLM"
