@@ -1,4 +1,4 @@
-"""The process of DPO as on GPUs, the model sharded among processes, but on the CPU and in float32."""
+"""Runs the DPO process with a sharded model, as on GPUs, but on the CPU and in float32."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ initialize = PartialState.__init__
 
 def initialize_as_gpu(self: PartialState, *args: Any, **kwargs: Any) -> None:
     initialize(self, *args, **kwargs)
-    # accelerate shards among GPUs only.
+    # accelerate shards models only on GPUs.
     if self.distributed_type == DistributedType.MULTI_CPU:
         self.distributed_type = DistributedType.MULTI_GPU
 

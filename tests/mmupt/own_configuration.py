@@ -1,8 +1,8 @@
-"""veRL's own example for a VLM, on the data and by the command that the example uses: shared by tests.
+"""veRL's own example for a VLM, with its command and rows in its format, for tests of the plugin.
 
-The example is `examples/grpo_trainer/run_qwen2_5_vl_7b_fsdp.sh` of veRL 0.9.0 over veRL's own `ppo_trainer.yaml`, its
-rows those of `examples/data_preprocess/geo3k.py`. Sizes and hardware are what the CPU needs; nothing of our base is
-composed.
+The example is `examples/grpo_trainer/run_qwen2_5_vl_7b_fsdp.sh` of veRL 0.9.0 with veRL's own `ppo_trainer.yaml`; rows
+are in the format of `examples/data_preprocess/geo3k.py`. Sizes and hardware are adapted to the CPU; the base
+configuration of our recipes is not composed.
 """
 
 import os
@@ -87,11 +87,11 @@ SMALL = {
     "actor_rollout_ref.model.path": str(ROOT / "recipes/mmupt/tiny/model"),
     "actor_rollout_ref.rollout.max_model_len": 512,
     "trainer.total_training_steps": 2,
-    # A login and a GPU kernel.
+    # The example's tracker needs a login, and its fused kernels a GPU.
     "trainer.logger": ["console", "tensorboard"],
     "actor_rollout_ref.model.use_fused_kernels": False,
     "actor_rollout_ref.ref.fsdp_config.param_offload": False,
-    # What hardware/cpu.yaml takes from our base.
+    # hardware/cpu.yaml relies on these values of our base configuration.
     "actor_rollout_ref.actor.strategy": "fsdp2",
     "actor_rollout_ref.actor.fsdp_config.strategy": "fsdp2",
     "actor_rollout_ref.ref.strategy": "fsdp2",
@@ -107,31 +107,35 @@ SMALL = {
 
 
 def forced(keys: Mapping[str, Any]) -> list[str]:
+    """Overrides that set keys whether or not they exist."""
     return [f"++{as_override(key, value)}" for key, value in keys.items()]
 
 
 def hardware() -> dict[str, Any]:
+    """The keys of `hardware/cpu.yaml` with dotted names."""
+
     def leaves(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for name, value in block.items():
-            found |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-        return found
+            values |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        return values
 
     content = OmegaConf.to_container(OmegaConf.load(CONFIG_FOLDER / "hardware" / "cpu.yaml"))
     assert isinstance(content, dict)
-    # The launcher's, which does not run here.
+    # Keys of the launcher, which does not run here.
     del content["mmupt"]
     return leaves(content)
 
 
 def composed(*overrides: str) -> DictConfig:
+    """The composed configuration of the example."""
     folder = Path(verl.__file__).parent / "trainer" / "config"
     with initialize_config_dir(str(folder), version_base=None):
         return compose("ppo_trainer", overrides=[*EXAMPLE, *overrides])
 
 
 def write_rows(file: Path, split: Split, count: int) -> None:
-    """Rows in the shape that veRL's script writes: no id, the ground truth in them, images as bytes and path."""
+    """Write rows in the format of veRL's script: without ids, with ground truth, and with images as bytes and path."""
     instruction = (
         "You FIRST think about the reasoning process as an internal monologue and then provide the final answer. "
         r"The final answer MUST BE put in \boxed{}."
@@ -154,6 +158,7 @@ def write_rows(file: Path, split: Split, count: int) -> None:
 
 
 def run_main_ppo(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """Run the example's command on 12 training rows and 6 validation rows."""
     for name, split, count in (("train", "train", 12), ("test", "test", 6)):
         write_rows(folder / f"{name}.parquet", split, count)
     keys = {

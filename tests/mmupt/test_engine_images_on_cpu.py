@@ -1,4 +1,4 @@
-"""vLLM profiles memory with the largest image of a run, and scales no image differently for that."""
+"""vLLM profiles memory with the largest image of a run, without a change of how it scales images."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from mmupt.compose import load_recipe
 from mmupt.training.recipe_run import limit_profiled_images
 
 MODEL = Path("recipes/mmupt/tiny/model")
-# Of Qwen2.5-VL.
+# The pixel limits of Qwen2.5-VL.
 OWN_SIZE = {"shortest_edge": 3136, "longest_edge": 12845056}
 LIMITS = ("data.min_pixels=784", "data.max_pixels=78400", "data.validation_min_pixels=784")
 KEY = "actor_rollout_ref.rollout.engine_kwargs.vllm.mm_processor_kwargs"
@@ -34,11 +34,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def composed(model: Path, *overrides: str) -> DictConfig:
-    own = [*LIMITS, "data.validation_max_pixels=94080", f"actor_rollout_ref.model.path={model}"]
-    return load_recipe("mmupt_tiny", [*own, *overrides])[0]
+    fixed = [*LIMITS, "data.validation_max_pixels=94080", f"actor_rollout_ref.model.path={model}"]
+    return load_recipe("mmupt_tiny", [*fixed, *overrides])[0]
 
 
 def arguments_for(model: Path) -> Any:
+    """The processor arguments that the launcher gives to vLLM."""
     config = composed(model)
     limit_profiled_images(config)
     return OmegaConf.to_container(OmegaConf.select(config, KEY))
@@ -66,9 +67,9 @@ def tokens_of(processor: Any, size: tuple[int, int]) -> int:
     )
 
 
-def test_vllm_is_told_the_largest_image_and_counts_no_other_tokens(plain: Any, limited: Any) -> None:
+def test_vllm_knows_the_largest_image_and_counts_the_same_tokens(plain: Any, limited: Any) -> None:
     assert plain.info.get_max_image_tokens() == 16384
-    # 94,080 px are 120 tokens; an image is counted once for each of the two frames of a patch.
+    # 94,080 px are 120 tokens; vLLM counts an image twice, because a patch covers two frames.
     assert limited.info.get_max_image_tokens() == 240
     for size in ((280, 336), (28, 3360), (28, 28)):
         assert size[0] * size[1] <= 94080
@@ -76,14 +77,14 @@ def test_vllm_is_told_the_largest_image_and_counts_no_other_tokens(plain: Any, l
         assert tokens_of(limited, size) == tokens_of(plain, size) == expected
 
 
-def test_vllm_processes_images_as_without_the_limit(model: Path, plain: Any, limited: Any) -> None:
+def test_vllm_processes_images_identically_with_the_limit(model: Path, plain: Any, limited: Any) -> None:
     image = Image.linear_gradient("L").resize((112, 84)).convert("RGB")
-    expected, found = (
-        processor.info.get_hf_processor().image_processor(image, return_tensors="pt", **given)
-        for processor, given in ((plain, {}), (limited, arguments_for(model)))
+    expected, features = (
+        processor.info.get_hf_processor().image_processor(image, return_tensors="pt", **arguments)
+        for processor, arguments in ((plain, {}), (limited, arguments_for(model)))
     )
-    assert expected["image_grid_thw"].tolist() == found["image_grid_thw"].tolist() == [[1, 6, 8]]
-    assert expected["pixel_values"].equal(found["pixel_values"])
+    assert expected["image_grid_thw"].tolist() == features["image_grid_thw"].tolist() == [[1, 6, 8]]
+    assert expected["pixel_values"].equal(features["pixel_values"])
 
 
 def test_a_processor_with_a_smaller_limit_keeps_it() -> None:
@@ -95,7 +96,7 @@ def test_a_processor_with_a_smaller_limit_keeps_it() -> None:
     [("data.max_pixels=null",), ("data.validation_max_pixels=null",), (f"+{KEY}.max_pixels=100000",)],
     ids=str,
 )
-def test_without_limits_or_with_ones_own_nothing_is_set(overrides: tuple[str, ...]) -> None:
+def test_nothing_is_set_without_limits_or_with_the_users_own_limit(overrides: tuple[str, ...]) -> None:
     config = composed(MODEL, *overrides)
     before = OmegaConf.to_container(config.actor_rollout_ref.rollout.engine_kwargs.vllm)
     limit_profiled_images(config)

@@ -1,7 +1,7 @@
-"""LoRA on the real stack: adapters on the language layers train and reach vLLM, all that was there before stays.
+"""LoRA on the full stack: adapters of the language layers train and reach vLLM, and all other weights stay the same.
 
-The reward is `self_judge`, whose judge is the model before training in a separate vLLM. A collapse stops the run after
-its second step.
+The reward is `self_judge`: the base model in a separate vLLM is the judge. A collapse stops the run after its second
+step.
 """
 
 import json
@@ -24,12 +24,12 @@ pytestmark = pytest.mark.full_stack
 
 OVERRIDES = (
     "method=self_judge",
-    # As on GPUs.
+    # Recipes for GPUs use fused kernels.
     "actor_rollout_ref.model.use_fused_kernels=True",
     "trainer.total_training_steps=6",
     "trainer.test_freq=2",
     "data.val_max_samples=16",
-    # Any fall, see `run_folder`.
+    # Any fall of accuracy counts as a collapse, see `run_folder`.
     "mmupt.stop_on_collapse.z=0",
     "mmupt.stop_on_collapse.patience=1",
 )
@@ -37,18 +37,18 @@ OVERRIDES = (
 
 @pytest.fixture(scope="module")
 def questions() -> set[str]:
-    """Those of the validation."""
+    """The ids of the validation questions."""
     write_figures(Path("datasets/figures"))
     return {*pq.read_table("datasets/figures/validation.parquet", columns=["id"])["id"].to_pylist()}
 
 
 @pytest.fixture(scope="module")
 def run_folder(questions: set[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with a past in which all was right, so that the first validation is a fall."""
+    """A run with a history of perfect accuracy, so its first validation is a fall."""
     folder = tmp_path_factory.mktemp("run")
-    past = [{"step": -3, "right": {question: [1.0] for question in sorted(questions)}}]
-    past += [{"step": step, "majority_ratio": 0.01} for step in (-2, -1, 0)]
-    (folder / "history.jsonl").write_text("".join(f"{json.dumps(entry)}\n" for entry in past))
+    history = [{"step": -3, "right": {question: [1.0] for question in sorted(questions)}}]
+    history += [{"step": step, "majority_ratio": 0.01} for step in (-2, -1, 0)]
+    (folder / "history.jsonl").write_text("".join(f"{json.dumps(entry)}\n" for entry in history))
     return train("mmupt_tiny_lora", folder, *OVERRIDES)
 
 
@@ -66,16 +66,16 @@ def test_adapters_of_the_language_layers_train_and_nothing_else_changes(
     assert adapters and all(".language_model.layers." in name for name in adapters)
     # B starts as zeros.
     assert all(tensor.any() for name, tensor in adapters.items() if ".lora_B." in name)
-    kept = {
+    frozen = {
         name.removeprefix("base_model.model.").replace(".base_layer.", "."): tensor
         for name, tensor in state.items()
         if name not in adapters
     }
-    assert kept.keys() == base.keys()
-    assert all(torch.equal(kept[name], base[name]) for name in base)
+    assert frozen.keys() == base.keys()
+    assert all(torch.equal(frozen[name], base[name]) for name in base)
 
 
-def test_the_model_before_training_judges_every_response_with_an_answer(run_folder: Path) -> None:
+def test_the_base_model_judges_every_response_with_an_answer(run_folder: Path) -> None:
     verdicts: Counter[float] = Counter()
     for step in (1, 2):
         groups = defaultdict(list)
@@ -87,8 +87,9 @@ def test_the_model_before_training_judges_every_response_with_an_answer(run_fold
                 share = len(members) / len(group)
                 for member in members:
                     reward = pytest.approx(group[member]["score"])
-                    verdicts[next(one for one in (0.0, 1.0) if min(1.0, share * judge_factor(one)) == reward)] += 1
-    # A reply that could not be read would count as no.
+                    verdict = next(v for v in (0.0, 1.0) if min(1.0, share * judge_factor(v)) == reward)
+                    verdicts[verdict] += 1
+    # An unreadable reply would count as no.
     assert verdicts[1.0] > 0
     assert verdicts.total() > 8
 
@@ -97,11 +98,11 @@ def test_vllm_samples_from_the_adapted_policy(run_folder: Path) -> None:
     series = scalars(run_folder)
     differences = series["actor/rollout_probs_diff_mean"]
     assert set(differences) == {1, 2} and max(differences.values()) < 1e-4
-    # The reference is the actor without its adapters: in the second step they differ.
+    # The reference is the actor without its adapters, so the policies differ from the second step on.
     assert {step: value > 1e-8 for step, value in series["actor/kl_loss"].items()} == {1: False, 2: True}
 
 
-def test_the_exported_policy_has_the_adapters_merged_and_the_vision_tower_of_before(
+def test_the_exported_policy_has_merged_adapters_and_an_unchanged_vision_tower(
     run_folder: Path, base: dict[str, torch.Tensor]
 ) -> None:
     exported = AutoModelForImageTextToText.from_pretrained(run_folder / "model").state_dict()
@@ -112,9 +113,7 @@ def test_the_exported_policy_has_the_adapters_merged_and_the_vision_tower_of_bef
         assert torch.equal(exported[name], tensor.bfloat16()) != is_adapted, name
 
 
-def test_a_collapse_stops_the_real_trainer_and_the_policy_that_was_kept_is_exported(
-    run_folder: Path, questions: set[str]
-) -> None:
+def test_a_collapse_stops_the_trainer_and_the_best_policy_is_exported(run_folder: Path, questions: set[str]) -> None:
     content = json.loads((run_folder / "collapse.json").read_text())
     assert (content["step"], content["kept_step"]) == (2, 2)
     assert set(History(run_folder / "history.jsonl").validations[2]) < questions
@@ -125,7 +124,7 @@ def test_a_collapse_stops_the_real_trainer_and_the_policy_that_was_kept_is_expor
     assert "step:2 - " in log and "step:3 - " not in log
 
 
-def test_the_same_command_does_not_train_on_after_a_collapse(run_folder: Path) -> None:
+def test_the_same_command_does_not_continue_training_after_a_collapse(run_folder: Path) -> None:
     log = run_folder / "logs" / "train.log"
     before = log.read_text().count("Training Progress")
     train("mmupt_tiny_lora", run_folder, *OVERRIDES)

@@ -1,4 +1,4 @@
-"""Two keys make the vote in veRL's own example for a VLM; what does not go with them is refused before Ray starts."""
+"""The vote in veRL's own example for a VLM needs two keys; incompatible settings are refused before Ray starts."""
 
 import json
 from collections import defaultdict
@@ -25,6 +25,7 @@ from verl_ext.votes import vote
 
 
 def groups_of(file: Path) -> list[list[dict[str, Any]]]:
+    """The rows of a rollout file, grouped by prompt."""
     groups = defaultdict(list)
     for line in file.read_text().splitlines():
         row = json.loads(line)
@@ -32,7 +33,7 @@ def groups_of(file: Path) -> list[list[dict[str, Any]]]:
     return list(groups.values())
 
 
-def test_two_keys_are_all_that_verls_example_needs() -> None:
+def test_two_keys_suffice_for_the_vote_and_the_sampler_has_defaults() -> None:
     check_config(composed(*TWO_KEYS))
     config = composed(*TWO_KEYS, *SAMPLER)
     check_config(config)
@@ -47,34 +48,34 @@ def test_one_key_without_the_other_is_refused() -> None:
     reward, manager = TWO_KEYS
     with pytest.raises(ValueError, match=r"majority_vote needs whole groups: set .*agent_loop_manager_class="):
         check_config(composed(reward))
-    for other in ("naive", "dapo"):
-        with pytest.raises(ValueError, match=rf"does nothing under reward.reward_manager.name={other}: set "):
-            check_config(composed(manager, f"reward.reward_manager.name={other}"))
-    # It prepares prompts, or identifies questions, under any reward manager.
+    for name in ("naive", "dapo"):
+        with pytest.raises(ValueError, match=rf"does nothing under reward.reward_manager.name={name}: set "):
+            check_config(composed(manager, f"reward.reward_manager.name={name}"))
+    # Under any reward manager, it prepares shared prompts and identifies questions for the sampler.
     check_config(composed(manager, "actor_rollout_ref.rollout.agent.default_agent_loop=shared_prompt_agent"))
     check_config(composed(manager, *SAMPLER))
 
 
-def test_a_configuration_with_another_reward_manager_is_left_alone() -> None:
+def test_a_configuration_with_another_reward_manager_is_unchanged() -> None:
     config = composed()
-    untouched = config.copy()
+    original = config.copy()
     check_config(config)
     complete_config(config)
-    assert config == untouched
+    assert config == original
 
 
 @pytest.mark.parametrize(
     ("trainer", "recipe"),
     [(fully_async_main, "fully_async_ppo_trainer"), (one_step_off_main, "one_step_off_ppo_trainer")],
 )
-def test_the_experimental_trainers_refuse_the_vote_before_ray_and_run_without_it(
+def test_experimental_trainers_refuse_the_vote_before_ray_and_start_without_it(
     trainer: ModuleType, recipe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray, "init", start := Mock(side_effect=SystemExit))
     with initialize_config_dir(str(Path(str(trainer.__file__)).parent / "config"), version_base=None):
-        # One of the recipes looks for veRL's own beside the working directory.
-        own = "hydra.searchpath=[pkg://verl.trainer.config]"
-        vote_config, plain_config = compose(recipe, [own, *TWO_KEYS]), compose(recipe, [own])
+        # One of the recipes searches for veRL's configuration beside the working directory.
+        search_path = "hydra.searchpath=[pkg://verl.trainer.config]"
+        vote_config, plain_config = compose(recipe, [search_path, *TWO_KEYS]), compose(recipe, [search_path])
     with pytest.raises(ValueError, match=r"run verl\.trainer\.main_ppo with trainer\.v1\.trainer_mode=separate_async"):
         trainer.main.__wrapped__(vote_config)
     assert not start.called
@@ -82,7 +83,7 @@ def test_the_experimental_trainers_refuse_the_vote_before_ray_and_run_without_it
         trainer.main.__wrapped__(plain_config)
 
 
-def test_every_problem_is_in_one_message() -> None:
+def test_all_problems_are_in_the_same_message() -> None:
     config = composed(
         TWO_KEYS[0],
         *SAMPLER,
@@ -130,7 +131,7 @@ def test_every_problem_is_in_one_message() -> None:
         assert part in str(refused.value), part
 
 
-def test_values_of_the_sampler_are_refused_where_its_watchdog_or_alarm_would_fail() -> None:
+def test_invalid_values_of_the_sampler_are_refused() -> None:
     with pytest.raises(ValueError) as refused:
         values = "watchdog_seconds: 1h, poll_interval: -1, votes_per_step: True, stop_on_collapse: null"
         check_config(composed(*SAMPLER, f"+{SAMPLER_KEY}={{{values}, tracked_groups: {{number: 1, evry: 2}}}}"))
@@ -144,7 +145,7 @@ def test_values_of_the_sampler_are_refused_where_its_watchdog_or_alarm_would_fai
         assert part in str(refused.value), part
 
 
-def test_a_key_of_the_dataset_that_nobody_reads_is_refused() -> None:
+def test_a_dataset_key_that_is_not_read_is_refused() -> None:
     dataset = (
         "data.custom_cls.path=pkg://verl_ext.datasets.unlabelled_dataset",
         "data.custom_cls.name=UnlabelledDataset",
@@ -160,12 +161,12 @@ def test_a_key_of_the_dataset_that_nobody_reads_is_refused() -> None:
         ):
             check_config(composed(*TWO_KEYS, f"+data.{key}=3136"))
     check_config(composed(*TWO_KEYS, "+data.mine=1", "data.custom_cls.path=null"))
-    # With nothing of the plugin, or a dataset of one's own, they are not the plugin's.
+    # Without the plugin, or with the user's own dataset class, such keys are not checked.
     check_config(composed("+data.min_pixels=3136"))
     check_config(composed(*TWO_KEYS, "+data.min_pixels=3136", "data.custom_cls={path: mine.py, name: Rows}"))
 
 
-def test_a_reward_function_by_its_old_key_is_refused_as_verl_does_not_read_it() -> None:
+def test_the_old_key_of_a_reward_function_is_refused_because_verl_does_not_read_it() -> None:
     old = "custom_reward_function.path=mine.py"
     with pytest.raises(ValueError, match=r"custom_reward_function.path=mine.py: rename .* to reward.custom_reward"):
         check_config(composed(*TWO_KEYS, old))
@@ -207,16 +208,14 @@ def faulty(tmp_path: Path) -> tuple[str, ...]:
     )
 
 
-def test_verls_command_line_ends_before_ray_where_its_code_does_not_exist(
-    faulty: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_verls_command_fails_before_ray_if_named_code_does_not_exist(faulty: tuple[str, ...], tmp_path: Path) -> None:
     run = run_main_ppo(tmp_path, *faulty)
     assert run.returncode == 1 and "ray init kwargs" not in run.stdout
     for part in (f"ValueError: {CODE_PROBLEMS[0]}", *CODE_PROBLEMS[1:]):
         assert part in run.stderr, part
 
 
-def test_code_that_does_not_exist_is_refused_beside_the_two_keys(faulty: tuple[str, ...], tmp_path: Path) -> None:
+def test_missing_code_is_refused_with_the_vote_too(faulty: tuple[str, ...], tmp_path: Path) -> None:
     file = tmp_path / "rows.parquet"
     write_rows(file, "train", 4)
     keys = forced({"data.train_files": str(file), "data.val_files": str(file)})
@@ -228,16 +227,16 @@ def test_code_that_does_not_exist_is_refused_beside_the_two_keys(faulty: tuple[s
 
 @pytest.fixture
 def forked_workers() -> Iterator[list[str]]:
-    """Overrides by which a run starts in half the time; they have no say in what is trained.
+    """Overrides that halve the start-up time of a run without an effect on training.
 
-    A fork server serves one cluster: to the workers of the next one it gives nothing.
+    A fork server serves a single Ray cluster, so each test needs a new server.
     """
     block = "ray_kwargs.ray_init.runtime_env"
     variables = {name.removeprefix(f"{block}.env_vars."): value for name, value in hardware().items() if block in name}
     del variables[f"{block}.worker_process_setup_hook"]
     with fork_server(variables) as runtime_env:
         program = {f"{block}.py_executable": runtime_env["py_executable"]}
-        yield forced(program | {f"{block}.env_vars.{name}": one for name, one in runtime_env["env_vars"].items()})
+        yield forced(program | {f"{block}.env_vars.{name}": value for name, value in runtime_env["env_vars"].items()})
 
 
 @pytest.mark.full_stack
@@ -248,7 +247,7 @@ def test_verls_example_trains_on_the_vote_with_two_keys(tmp_path: Path, forked_w
         groups = groups_of(tmp_path / "rollouts" / f"{step}.jsonl")
         assert [len(group) for group in groups] == [5] * 4
         for group in groups:
-            # The rows carry their ground truth, and the rewards are those of the vote.
+            # The rows have ground truth, but the rewards come from the vote.
             assert all(row["gts"].isdigit() for row in group)
             result = vote([extract_answer(row["output"]) for row in group])
             assert [row["score"] for row in group] == list(result.rewards)
@@ -257,7 +256,7 @@ def test_verls_example_trains_on_the_vote_with_two_keys(tmp_path: Path, forked_w
 
 
 @pytest.mark.full_stack
-def test_the_other_parts_work_on_plain_rows_without_a_key_of_their_own(
+def test_sampler_shared_prompts_and_checkpoint_marker_work_on_verls_plain_rows(
     tmp_path: Path, forked_workers: list[str]
 ) -> None:
     shared = "actor_rollout_ref.rollout.agent.default_agent_loop=shared_prompt_agent"
