@@ -1,4 +1,4 @@
-"""The launcher stops a run that has collapsed, leaves its best policy, says why, and does not train it any further."""
+"""The launcher stops a collapsed run, exports its best policy, states why, and does not continue its training."""
 
 import json
 import re
@@ -22,7 +22,7 @@ def validate(alarm: CollapseAlarm, step: int) -> None:
 
 
 class FakeTrainer:
-    """Trains up to `total_training_steps`, as far as the alarm lets it: a checkpoint a step, of which two are kept."""
+    """Trains until the alarm stops it or `total_training_steps`, with a checkpoint per step, the last two kept."""
 
     def __init__(self) -> None:
         self.trained: list[int] = []
@@ -45,7 +45,7 @@ class FakeTrainer:
 
 @pytest.fixture
 def trainer(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTrainer:
-    """A trainer that is quick, in a working folder to itself."""
+    """A fast trainer in a separate working folder."""
     fake = FakeTrainer()
     monkeypatch.setattr(recipe_run, "run_trainer", fake)
     monkeypatch.setattr(recipe_run, "merge", lambda checkpoint, target, mark: Path(f"{checkpoint} as {mark}"))
@@ -62,7 +62,7 @@ def test_a_run_with_verls_own_replay_buffer_trains_without_an_alarm(elsewhere: P
 
 
 def start(*overrides: str) -> tuple[DictConfig, str]:
-    """The stages of the launcher from training to export; returns which policy it exports."""
+    """Run the stages of the launcher from training to export; return the configuration and the exported policy."""
     config = recipe_run.prepare_run(
         "mmupt_tiny", ["mmupt.run_folder=run", "mmupt.stop_on_collapse.patience=2", *overrides]
     )
@@ -70,7 +70,7 @@ def start(*overrides: str) -> tuple[DictConfig, str]:
     return config, str(model.relative_to(config.trainer.default_local_dir)) if " as " in str(model) else str(model)
 
 
-def test_a_collapse_ends_the_run_with_its_best_policy_and_says_why(
+def test_a_collapse_ends_the_run_with_its_best_policy_and_a_message(
     trainer: FakeTrainer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, model = start()
@@ -85,17 +85,17 @@ def test_a_collapse_ends_the_run_with_its_best_policy_and_says_why(
     assert (content["step"], content["kept_step"], content["measure"]) == (15, 5, "accuracy")
 
 
-def test_every_remedy_that_is_offered_is_an_option_that_exists() -> None:
-    named = re.findall(r"[a-z_]+(?:\.[a-z_]+)*=[a-z_0-9.]*[a-z_0-9]|[a-z_]+(?:\.[a-z_]+)+", collapse_record.REMEDIES)
-    assert len(named) == 5
-    for option in named:
+def test_every_remedy_in_the_message_is_an_existing_option() -> None:
+    remedies = re.findall(r"[a-z_]+(?:\.[a-z_]+)*=[a-z_0-9.]*[a-z_0-9]|[a-z_]+(?:\.[a-z_]+)+", collapse_record.REMEDIES)
+    assert len(remedies) == 5
+    for option in remedies:
         if "=" in option:
             load_recipe("mmupt_tiny", [option])
         else:
             assert OmegaConf.select(load_recipe("mmupt_tiny", [])[0], option) is not None
 
 
-def test_the_same_command_afterwards_says_it_again_and_trains_nothing(
+def test_the_same_command_repeats_the_message_and_trains_nothing(
     trainer: FakeTrainer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start()
@@ -104,14 +104,14 @@ def test_the_same_command_afterwards_says_it_again_and_trains_nothing(
     assert first.splitlines()[-1] in capsys.readouterr().out
 
 
-def test_without_the_alarm_the_stopped_run_goes_on_and_the_last_policy_is_exported(trainer: FakeTrainer) -> None:
+def test_a_stopped_run_continues_without_the_alarm_and_its_last_policy_is_exported(trainer: FakeTrainer) -> None:
     start()
     _, model = start("mmupt.stop_on_collapse.enable=false")
     assert trainer.trained == list(range(1, 21)) and model == "global_step_20/actor as 20"
     assert not Path("run/collapse.json").exists()
 
 
-def test_a_collapse_that_the_last_validation_shows_is_one_too(trainer: FakeTrainer) -> None:
+def test_a_collapse_at_the_last_validation_counts_too(trainer: FakeTrainer) -> None:
     _, model = start("trainer.total_training_steps=15")
     assert len(trainer.trained) == 15 and model == "best/global_step_5/actor as 5"
 
@@ -121,7 +121,7 @@ def test_controls_are_trained_to_the_end(trainer: FakeTrainer) -> None:
     assert start("method=supervised", "mmupt.run_folder=other")[1] == "global_step_20/actor as 20"
 
 
-def test_where_no_step_was_better_than_the_start_the_model_before_training_is_left(
+def test_the_base_model_is_the_result_if_no_step_was_better(
     trainer: FakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(RIGHT, 0, 90)
@@ -130,14 +130,14 @@ def test_where_no_step_was_better_than_the_start_the_model_before_training_is_le
     assert "is the model before training." in json.loads(Path("run/collapse.json").read_text())["message"]
 
 
-def test_a_rule_that_cannot_be_is_refused_with_the_recipe() -> None:
+def test_an_invalid_rule_is_refused_when_the_recipe_is_composed() -> None:
     with pytest.raises(
         RecipeError, match=r"mmupt\.stop_on_collapse: patience must be a whole number of at least 1, not 0"
     ):
         load_recipe("mmupt_tiny", ["mmupt.stop_on_collapse.patience=0"])
 
 
-def test_a_crash_of_the_trainer_is_no_collapse(trainer: FakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_of_the_trainer_is_not_a_collapse(trainer: FakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(config: DictConfig) -> None:
         raise RuntimeError("out of memory")
 
@@ -146,7 +146,7 @@ def test_a_crash_of_the_trainer_is_no_collapse(trainer: FakeTrainer, monkeypatch
         start()
 
 
-def test_the_launcher_recognises_a_collapse_that_ray_has_wrapped() -> None:
+def test_a_collapse_wrapped_by_ray_is_recognized() -> None:
     from ray.exceptions import RayTaskError
 
     cause = StoppedOnCollapse("fell")
@@ -154,7 +154,7 @@ def test_the_launcher_recognises_a_collapse_that_ray_has_wrapped() -> None:
         raise RayTaskError("run", "traceback: fell", cause).as_instanceof_cause()
 
 
-def test_a_run_without_validation_is_told_that_nothing_can_be_noticed(
+def test_a_run_without_validation_warns_that_no_collapse_can_be_noticed(
     trainer: FakeTrainer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start("trainer.test_freq=-1", "mmupt.stop_on_collapse.enable=false")
@@ -166,10 +166,10 @@ def test_a_run_without_validation_is_told_that_nothing_can_be_noticed(
 
 def test_a_replay_shows_every_validation_and_where_the_alarm_would_have_stopped(trainer: FakeTrainer) -> None:
     start("mmupt.stop_on_collapse.enable=false")
-    lines, found = zip(
+    lines, collapses = zip(
         *collapse_record.replay(History(Path("run/history.jsonl")), CollapseRule(patience=2)), strict=True
     )
-    assert [one is not None for one in found] == [False, False, False, True, False]
+    assert [collapse is not None for collapse in collapses] == [False, False, False, True, False]
     assert lines[0] == "step 0: majority ratio none yet, accuracy 40.0 ± 4.9 %"
     assert lines[1] == "step 5: majority ratio 0.390, accuracy 80.0 ± 4.0 %"
     assert lines[2] == (

@@ -1,4 +1,4 @@
-"""Ground truths that cannot be graded end a run of veRL's own example before Ray starts, or before a model loads."""
+"""Ground truths that cannot be graded are refused before Ray starts or a model is loaded, in veRL's own example."""
 
 import json
 import re
@@ -20,8 +20,10 @@ from verl.utils.fs import get_local_temp_path
 from verl_ext.config_checks import check_before_ray, check_config
 from verl_ext.row_grading import problems_of_local_files
 
+NO_VALIDATION = ("trainer.val_before_train=False", "trainer.test_freq=-1")
 
-def test_files_that_the_dataset_would_refuse_are_refused_before_anything_starts(tmp_path: Path) -> None:
+
+def test_files_that_the_dataset_would_refuse_are_refused_before_ray(tmp_path: Path) -> None:
     write_rows(tmp_path / "train.parquet", "train", 2)
     pq.write_table(pa.table({"prompt": ["how many ?"]}), tmp_path / "no_truth.parquet")
     keys = {
@@ -44,9 +46,9 @@ def test_files_that_the_dataset_would_refuse_are_refused_before_anything_starts(
         assert part in str(refused.value), part
 
 
-# Columns `reward_model` of a file, and the problem with them.
+# The column `reward_model` of a file, and the problem with it.
 GROUND_TRUTHS: list[tuple[list[Any] | None, str | None]] = [
-    # As in veRL's examples/data_preprocess for search (Search-R1).
+    # The format of veRL's examples/data_preprocess for search (Search-R1).
     (
         [{"ground_truth": {"target": ["4", "four"]}, "style": "rule"}],
         "1 of 1 rows, the first of them row 0, whose reward_model is {'ground_truth': {'target': ['4', 'four']}",
@@ -69,7 +71,7 @@ NOT_IN_JSON: list[tuple[list[Any] | None, str | None]] = [
     [(suffix, *case) for suffix in (".parquet", ".json", ".jsonl") for case in GROUND_TRUTHS]
     + [(".parquet", *case) for case in NOT_IN_JSON],
 )
-def test_ground_truths_that_grade_every_response_as_wrong_are_refused_before_ray(
+def test_validation_files_whose_ground_truth_matches_no_response_are_refused_before_ray(
     reward_models: list[Any] | None, problem: str | None, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
@@ -88,13 +90,12 @@ def test_ground_truths_that_grade_every_response_as_wrong_are_refused_before_ray
     with pytest.raises(ValueError, match=rf"^data\.val_files: .*{re.escape(problem)}.*: set reward\.custom_reward"):
         check_before_ray(composed(*TWO_KEYS, *keys))
     function = {"reward.custom_reward_function.path": __file__, "reward.custom_reward_function.name": "forced"}
-    others = ("trainer.val_before_train=False", "trainer.test_freq=-1"), ("reward.reward_manager.name=naive",)
-    for other in (forced(function), *others):
-        config = composed(*TWO_KEYS, *keys, *other)
+    for ungraded in (forced(function), NO_VALIDATION, ("reward.reward_manager.name=naive",)):
+        config = composed(*TWO_KEYS, *keys, *ungraded)
         assert not list(problems_of_local_files(config))
 
 
-def test_a_validation_file_that_is_no_parquet_file_is_named(tmp_path: Path) -> None:
+def test_a_validation_file_that_is_not_parquet_is_named(tmp_path: Path) -> None:
     file = tmp_path / "rows.parquet"
     file.write_text("PAR1 no longer")
     keys = forced({"data.train_files": str(file), "data.val_files": str(file)})
@@ -108,7 +109,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 
 class OwnMessages(RLHFDataset):
     def _build_messages(self, example, key):
-        raise AssertionError("a row is read whole")
+        raise AssertionError("a whole row is read")
 
 class Rows(Dataset):
     truths = {"text": ["4", "5"], "list": ["4", ["4", "four"]]}
@@ -123,11 +124,10 @@ class Rows(Dataset):
         return self.rows[item]
 """
 SUPERVISED = ("reward.reward_manager.name=ground_truth", "+data.supervised=True")
-NO_VALIDATION = ("trainer.val_before_train=False", "trainer.test_freq=-1")
 
 
 def make_datasets(*overrides: str) -> None:
-    """What veRL's trainer does before it starts a worker."""
+    """Check the configuration and make the datasets like veRL's trainer before it starts a worker."""
     trainer: Any = object.__new__(PPOTrainerSync)
     trainer.config = composed(*TWO_KEYS, "data.filter_overlong_prompts=False", *overrides)
     trainer.tokenizer = trainer.processor = None
@@ -136,7 +136,7 @@ def make_datasets(*overrides: str) -> None:
     trainer._init_dataloader()
 
 
-def test_ground_truths_of_ones_own_dataset_are_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
+def test_ground_truths_of_the_users_own_dataset_class_are_checked_before_a_model_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "rows.py").write_text(OWN_DATASET)
     own = (f"data.custom_cls.path={tmp_path}/rows.py", "data.custom_cls.name=Rows", "data.train_files=text")
     make_datasets(*own, "data.val_files=text")
@@ -145,55 +145,55 @@ def test_ground_truths_of_ones_own_dataset_are_refused_before_a_model_is_loaded(
         make_datasets(*own, "data.val_files=list", "trainer.val_before_train=False")
     with pytest.raises(ValueError, match=rf"^data\.train_files: {problem}.*: each row needs a text or a number"):
         make_datasets(*own, *SUPERVISED, *NO_VALIDATION, "data.val_files=text", "data.train_files=list")
-    # Nothing grades by them.
+    # Without validation, or with another reward manager, nothing is graded with them.
     plain = (
         "reward.reward_manager.name=naive",
         "actor_rollout_ref.rollout.agent.default_agent_loop=shared_prompt_agent",
     )
-    for other in (NO_VALIDATION, plain):
-        make_datasets(*own, "data.val_files=list", *other)
+    for ungraded in (NO_VALIDATION, plain):
+        make_datasets(*own, "data.val_files=list", *ungraded)
 
 
-def test_of_a_dataset_derived_from_verls_only_the_ground_truths_are_read(
+def test_only_the_ground_truths_of_a_dataset_derived_from_verls_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
     (tmp_path / "rows.py").write_text(OWN_DATASET)
     write_rows(file := tmp_path / "train.parquet", "train", 2)
     prompt = [{"role": "user", "content": "how many ?"}]
-    pq.write_table(pa.table({"prompt": [prompt]}), without := tmp_path / "without.parquet")
+    pq.write_table(pa.table({"prompt": [prompt]}), no_truth := tmp_path / "no_truth.parquet")
     own = (f"data.custom_cls.path={tmp_path}/rows.py", "data.custom_cls.name=OwnMessages", *SUPERVISED)
     files = {"data.train_files": str(file), "data.val_files": str(file)}
     make_datasets(*own, *forced(files))
     for key in files:
         with pytest.raises(ValueError, match=rf"^{key}: OwnMessages has no .* in 1 of 1 rows"):
-            make_datasets(*own, *forced(files | {key: str(without)}))
+            make_datasets(*own, *forced(files | {key: str(no_truth)}))
 
 
-def test_ground_truths_of_files_elsewhere_are_refused_once_verl_has_copied_them(
+def test_ground_truths_of_remote_files_are_checked_after_verl_has_copied_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
     write_rows(file := tmp_path / "train.parquet", "train", 2)
-    elsewhere = "hdfs://host/rows.parquet"
-    # A copy that is there is not made again.
-    copy = Path(get_local_temp_path(elsewhere, str(tmp_path)))
+    remote = "hdfs://host/rows.parquet"
+    # veRL uses an existing copy.
+    copy = Path(get_local_temp_path(remote, str(tmp_path)))
     table = pa.table(
         {"prompt": [[{"role": "user", "content": "how many ?"}]], "reward_model": [{"ground_truth": ["4"]}]}
     )
     pq.write_table(table, copy)
-    files = forced({"data.train_files": str(file), "data.val_files": [elsewhere], "data.cache_dir": str(tmp_path)})
+    files = forced({"data.train_files": str(file), "data.val_files": [remote], "data.cache_dir": str(tmp_path)})
     with pytest.raises(
         ValueError, match=r"^data\.val_files: RLHFDataset has no .* in 1 of 1 rows.*: set reward\.custom"
     ):
         make_datasets(*files)
-    # Files that are here have been read before Ray started.
+    # Local files are read before Ray starts, so their rows are not read again.
     monkeypatch.setattr(RLHFDataset, "__getitem__", Mock(side_effect=AssertionError))
     make_datasets(*files, *forced({"data.val_files": str(file)}))
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
-def test_videos_that_a_judge_is_not_shown_are_refused_before_ray(
+def test_rows_with_videos_are_refused_before_ray_for_a_judge(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)

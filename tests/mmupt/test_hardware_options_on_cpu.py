@@ -1,4 +1,4 @@
-"""Hardware and asynchronous options go with any recipe, and GPUs are counted before a run asks for them."""
+"""Hardware and asynchronous options work with any recipe, and GPUs are counted before a run starts."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from mmupt.training.run_cost import devices
 
 @pytest.mark.parametrize("hardware", HARDWARE)
 @pytest.mark.parametrize("recipe", [("mmupt_smoke",), ("mmupt_mathvista", "model=qwen2_5_vl_3b", "method=supervised")])
-def test_a_hardware_option_goes_with_any_recipe(
+def test_a_hardware_option_works_with_any_recipe(
     recipe: tuple[str, ...], hardware: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "elsewhere:6379")
@@ -29,14 +29,14 @@ def test_a_hardware_option_goes_with_any_recipe(
     ("recipe", "option"),
     [("mmupt_tiny", "colocate"), ("mmupt_tiny", "separate_cpu"), ("mmupt_mathvista", "separate")],
 )
-def test_an_asynchronous_option_goes_with_a_recipe_and_verls_settings(recipe: str, option: str, tmp_path: Path) -> None:
+def test_an_asynchronous_option_passes_verls_and_our_checks(recipe: str, option: str, tmp_path: Path) -> None:
     config, choices = load_recipe(recipe, [f"+async={option}"])
     assert choices["async"] == option
     validate(config, tmp_path)
     assert list(problems_of_settings(config, {})) == list(problems_of_settings(shipped(recipe), {}))
 
 
-def test_the_gpus_that_only_judge_are_counted() -> None:
+def test_gpus_of_a_separate_judge_are_counted() -> None:
     config, choices = load_recipe("mmupt_mathvista", ["method=self_judge", "reward.reward_model.n_gpus_per_node=2"])
     (problem,) = _problems_of_hardware(config, choices, gpus=8)
     assert "needs 10 GPUs per machine (8 to train, 2 to judge), but this machine has 8" in problem
@@ -44,7 +44,7 @@ def test_the_gpus_that_only_judge_are_counted() -> None:
     assert devices(config) == 10
 
 
-def test_the_gpus_that_only_generate_are_counted() -> None:
+def test_gpus_of_separate_generation_are_counted() -> None:
     config, choices = load_recipe("mmupt_mathvista", ["+async=separate", "actor_rollout_ref.rollout.n_gpus_per_node=4"])
     (problem,) = _problems_of_hardware(config, choices, gpus=8)
     assert "needs 12 GPUs per machine (8 to train, 4 to generate), but this machine has 8" in problem
@@ -62,16 +62,20 @@ def test_the_gpus_that_only_generate_are_counted() -> None:
         ),
     ],
 )
-def test_what_an_asynchronous_trainer_would_refuse_late_is_refused_at_once(overrides: list[str], problem: str) -> None:
+def test_invalid_asynchronous_settings_are_refused_when_the_recipe_is_composed(
+    overrides: list[str], problem: str
+) -> None:
     with pytest.raises(RecipeError, match=problem):
         load_recipe("mmupt_tiny", overrides)
 
 
-def test_what_joins_a_cluster_leaves_cpus_and_gpus_to_it(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def asked_for() -> list[int | None]:
+def test_a_run_that_joins_a_cluster_sets_no_number_of_cpus_or_gpus(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cpus_and_gpus() -> list[int | None]:
         ray_init = recipe_run.prepare_run("mmupt_tiny", []).ray_kwargs.ray_init
         return [ray_init.num_cpus, ray_init.num_gpus]
 
-    assert asked_for() == [16, 16]
+    assert cpus_and_gpus() == [16, 16]
     monkeypatch.setenv("RAY_ADDRESS", "elsewhere:6379")
-    assert asked_for() == [None, None]
+    assert cpus_and_gpus() == [None, None]

@@ -1,4 +1,4 @@
-"""The headline recipe has the paper's settings, and other hardware or methods change only what they have to."""
+"""The headline recipe has the paper's settings, and hardware options and methods change only what they must."""
 
 from inspect import signature
 from pathlib import Path
@@ -21,7 +21,7 @@ from mmupt.recipe_files import options
 from mmupt.training.resume_rules import flatten
 from mmupt_data.figure_task import write_figures
 
-# The table of hyper-parameters of MM-UPT (arXiv 2505.22453) and what its authors' code leaves at its default.
+# The table of hyperparameters of MM-UPT (arXiv 2505.22453) and defaults of its authors' code.
 PAPER = {
     "actor_rollout_ref.model.path": "Qwen/Qwen2.5-VL-7B-Instruct",
     "actor_rollout_ref.rollout.n": 10,
@@ -74,7 +74,7 @@ PAPER = {
     "reward.reward_kwargs.vote.reward": "hard",
     "reward.reward_kwargs.vote.min_share": 0.0,
     "reward.reward_kwargs.vote.vote_n": None,
-    # The released checkpoint.
+    # The step of the released checkpoint.
     "trainer.total_training_steps": 80,
 }
 
@@ -85,39 +85,39 @@ def headline() -> DictConfig:
 
 
 @pytest.mark.parametrize("key", PAPER)
-def test_the_headline_has_the_papers_value(headline: DictConfig, key: str) -> None:
+def test_the_headline_recipe_has_the_papers_value(headline: DictConfig, key: str) -> None:
     value = OmegaConf.select(headline, key, throw_on_missing=True)
     assert (OmegaConf.to_container(value) if OmegaConf.is_config(value) else value) == PAPER[key]
 
 
 def test_a_step_has_four_updates_of_1280_sequences(headline: DictConfig) -> None:
-    n, update = headline.actor_rollout_ref.rollout.n, headline.actor_rollout_ref.actor.ppo_mini_batch_size
-    assert update * n == 1280 and headline.data.train_batch_size // update == 4
+    n, mini_batch = headline.actor_rollout_ref.rollout.n, headline.actor_rollout_ref.actor.ppo_mini_batch_size
+    assert mini_batch * n == 1280 and headline.data.train_batch_size // mini_batch == 4
 
 
-def test_only_the_headline_stops_early_and_all_others_run_the_papers_episodes() -> None:
+def test_other_recipes_of_the_paper_run_all_its_epochs() -> None:
     for recipe in ("mmupt_geometry3k", "mmupt_geoqa", "mmupt_mmr1", "mmupt_thinklite"):
         config = shipped(recipe)
         assert (config.trainer.total_training_steps, config.trainer.total_epochs) == (None, 15)
 
 
-def test_an_advantage_is_over_the_unbiased_deviation_plus_a_millionth(headline: DictConfig) -> None:
-    # Rewards so close that the millionth shows: mean 1e-6, unbiased deviation 2**0.5 * 1e-6.
+def test_advantages_are_divided_by_the_unbiased_standard_deviation_plus_1e_6(headline: DictConfig) -> None:
+    # Rewards close enough for 1e-6 to matter: mean 1e-6, unbiased standard deviation 2**0.5 * 1e-6.
     rewards, mask = torch.tensor([[0.0], [2e-6]]), torch.ones(2, 1)
-    by_deviation = headline.algorithm.norm_adv_by_std_in_grpo
+    norm_by_std = headline.algorithm.norm_adv_by_std_in_grpo
     group = np.array(["one", "one"])
-    advantages, _ = compute_grpo_outcome_advantage(rewards, mask, group, norm_adv_by_std_in_grpo=by_deviation)
+    advantages, _ = compute_grpo_outcome_advantage(rewards, mask, group, norm_adv_by_std_in_grpo=norm_by_std)
     assert advantages.flatten().tolist() == pytest.approx([-1 / (2**0.5 + 1), 1 / (2**0.5 + 1)], rel=1e-3)
 
 
-def test_the_kl_term_of_a_token_is_at_most_ten(headline: DictConfig) -> None:
+def test_the_kl_term_of_a_token_is_clamped_to_ten(headline: DictConfig) -> None:
     kind = headline.actor_rollout_ref.actor.kl_loss_type
     near, far = kl_penalty_forward(torch.tensor([-1.0, -9.0]), torch.tensor([-2.0, -1.0]), kind).tolist()
-    # exp(-1) + 1 - 1, and exp(8) - 8 - 1 without the clamp.
+    # The terms are exp(-1) + 1 - 1 and, without the clamp, exp(8) - 8 - 1.
     assert near == pytest.approx(np.exp(-1)) and far == 10
 
 
-def test_a_prompt_is_the_question_a_space_and_the_instruction_with_no_system_message(tmp_path: Path) -> None:
+def test_a_prompt_is_the_question_a_space_and_the_instruction_without_a_system_message(tmp_path: Path) -> None:
     write_figures(tmp_path, train=1, validation=1, test=1)
     overrides = [
         f"data.{kind}_files={tmp_path}/{name}.parquet" for kind, name in (("train", "train"), ("val", "validation"))
@@ -133,35 +133,35 @@ def test_a_prompt_is_the_question_a_space_and_the_instruction_with_no_system_mes
 
 
 @pytest.mark.parametrize("recipe", ["mmupt_tiny", "mmupt_geometry3k"])
-def test_the_supervised_control_differs_in_labels_and_reward_alone(recipe: str) -> None:
+def test_the_supervised_control_differs_only_in_labels_and_reward(recipe: str) -> None:
     supervised, unlabelled = (
         flatten(OmegaConf.to_container(shipped(recipe, f"method={method}"), resolve=True))
         for method in ("supervised", "mmupt")
     )
-    # What is said about the run, and where it writes, follows from its name.
-    said = ("mmupt.report_note", "mmupt.paper_method")
-    follows = (
+    # Descriptions and output paths follow from the name of the run.
+    descriptions = ("mmupt.report_note", "mmupt.paper_method")
+    follow_from_name = (
         "trainer.",
         "mmupt.name",
         "mmupt.run_folder",
-        *said,
+        *descriptions,
         "data.cache_dir",
         "data.dropped_rows",
         "actor_rollout_ref.rollout.trace.experiment_name",
     )
     changed = {key for key in supervised | unlabelled if supervised.get(key) != unlabelled.get(key)}
-    # The sampler is told which reward it is.
+    # The sampler knows the name of the reward manager.
     reward = {"reward.reward_manager.name", "trainer.v1.sampler.sampler_kwargs.reward_manager"}
-    named = {key for key in changed if key.startswith(follows)} - reward
+    named = {key for key in changed if key.startswith(follow_from_name)} - reward
     assert changed - named == {"data.supervised", *reward}
     assert supervised["mmupt.paper_method"] == "GRPO with labels"
-    assert all(f"{recipe}-supervised" in supervised[key] for key in named - set(said))
+    assert all(f"{recipe}-supervised" in supervised[key] for key in named - set(descriptions))
 
 
-def test_the_methods_that_the_options_stand_for_are_those_of_the_paper() -> None:
+def test_every_method_of_the_paper_has_an_option() -> None:
     configs = [shipped("mmupt_geometry3k", f"method={method}") for method in options("method")]
-    named = {config.mmupt.paper_method for config in configs} - {None}
-    assert named == {row.method for row in read_paper().rows} - {read_paper().base.method}
+    methods = {config.mmupt.paper_method for config in configs} - {None}
+    assert methods == {row.method for row in read_paper().rows} - {read_paper().base.method}
 
 
 FORCED_BY_24_GB = {
@@ -171,47 +171,46 @@ FORCED_BY_24_GB = {
 
 
 @pytest.mark.parametrize("hardware", [name for name in HARDWARE if name.startswith("gpu_")])
-def test_a_gpu_option_changes_nothing_of_the_paper_but_what_24_gb_force(hardware: str) -> None:
+def test_gpu_options_keep_the_papers_settings_unless_24_gb_force_a_change(hardware: str) -> None:
     config, _ = load_recipe("mmupt_mathvista", [f"hardware={hardware}"])
-    # The paper's own machine.
-    free = {f"trainer.{key}" for key in ("nnodes", "n_gpus_per_node")}
-    free.add("actor_rollout_ref.rollout.tensor_model_parallel_size")
-    changed = {key for key in set(PAPER) - free if OmegaConf.select(config, key) != PAPER[key]}
+    # These keys describe the paper's own machine.
+    machine = {f"trainer.{key}" for key in ("nnodes", "n_gpus_per_node")}
+    machine.add("actor_rollout_ref.rollout.tensor_model_parallel_size")
+    changed = {key for key in set(PAPER) - machine if OmegaConf.select(config, key) != PAPER[key]}
     assert changed == (FORCED_BY_24_GB if hardware == "gpu_1x24gb" else set())
 
 
 @pytest.mark.parametrize("method", BASELINES)
 @pytest.mark.parametrize("recipe", ["mmupt_tiny", "mmupt_tiny_hard", "mmupt_geometry3k"])
-def test_a_baseline_has_the_policy_the_rows_and_the_rollouts_of_what_it_is_compared_with(
-    recipe: str, method: str
-) -> None:
+def test_a_baseline_has_the_model_rows_and_rollout_settings_of_grpo(recipe: str, method: str) -> None:
     baseline, grpo = shipped(recipe, f"method={method}"), shipped(recipe)
     assert baseline.mmupt.baseline.method == method
     for key in ("actor_rollout_ref.model", "data.train_files", "mmupt.evaluation_files"):
         assert OmegaConf.select(baseline, key) == OmegaConf.select(grpo, key)
-    # Genixer has 16 responses, and on the hard task two others 12, which veRL's actor is told, too.
-    has_own = method == "genixer" or (recipe == "mmupt_tiny_hard" and method in ("lmsi", "rejection_sft"))
-    of_n = {"rollout.n", "actor.rollout_n"} if has_own else set()
+    # Genixer samples 16 responses, and two other methods sample 12 on the hard task; veRL's actor copies the number.
+    has_own_n = method == "genixer" or (recipe == "mmupt_tiny_hard" and method in ("lmsi", "rejection_sft"))
+    n_keys = {"rollout.n", "actor.rollout_n"} if has_own_n else set()
     changed = {f"{part}.{key}" for part in ("actor", "rollout") for key in _changed(baseline, grpo, part)}
-    assert changed <= {"rollout.trace", *of_n}
-    # Those of the tiny model have what was best of the rates that all were tried with.
+    assert changed <= {"rollout.trace", *n_keys}
+    # For the tiny model, each method has the best of the learning rates that were tried with all methods.
     rates = LEARNING_RATES if recipe.startswith("mmupt_tiny") else (grpo.actor_rollout_ref.actor.optim.lr,)
     assert {baseline.mmupt.baseline[trainer].learning_rate for trainer, _ in BASELINES[method].stages} <= set(rates)
 
 
 @pytest.mark.parametrize("method", BASELINES)
-def test_a_baseline_uses_more_rows_of_the_hard_task_but_no_more_than_it_has(method: str) -> None:
+def test_a_baseline_uses_more_rows_on_the_hard_task_but_no_more_than_exist(method: str) -> None:
     easy, hard = (shipped(recipe, f"method={method}").mmupt.baseline for recipe in ("mmupt_tiny", "mmupt_tiny_hard"))
     assert easy.rows < hard.rows <= signature(write_figures).parameters["train"].default
-    # All else that a baseline needs for the tiny model holds for both.
+    # All other settings of a baseline are the same for both tasks.
     assert {key for key in easy if easy[key] != hard[key]} == {"rows"}
 
 
-def test_no_task_trains_the_untrained_control() -> None:
+def test_the_untrained_control_has_zero_training_steps() -> None:
     for recipe in ("mmupt_tiny", "mmupt_tiny_hard"):
         assert shipped(recipe, "method=careful").trainer.total_training_steps == 0
 
 
-def _changed(one: DictConfig, other: DictConfig, part: str) -> set[str]:
-    block, same = one.actor_rollout_ref[part], other.actor_rollout_ref[part]
-    return {str(key) for key in block if block[key] != same.get(key)}
+def _changed(config: DictConfig, reference: DictConfig, part: str) -> set[str]:
+    """The keys of a part of `actor_rollout_ref` whose values differ."""
+    block, expected = config.actor_rollout_ref[part], reference.actor_rollout_ref[part]
+    return {str(key) for key in block if block[key] != expected.get(key)}
