@@ -28,15 +28,15 @@ def test_rows_are_drawn_with_a_seed_and_without_excluded_rows(data: Path, tmp_pa
     listing = tmp_path / "dropped.json"
     listing.write_text(json.dumps({str(data): [{"id": "b"}]}))
 
-    def drawn(count: int | None, seed: int = 0) -> list[str]:
+    def draw(count: int | None, seed: int = 0) -> list[str]:
         draw_rows(tmp_path / "rows.parquet", [str(data)], str(listing), count, seed)
         return list(pq.read_table(tmp_path / "rows.parquet")["id"].to_pylist())
 
-    assert drawn(None) == ["a", "c"]
-    assert {tuple(drawn(1, seed)) for seed in range(10)} == {("a",), ("c",)}
-    assert drawn(1, 3) == drawn(1, 3)
+    assert draw(None) == ["a", "c"]
+    assert {tuple(draw(1, seed)) for seed in range(10)} == {("a",), ("c",)}
+    assert draw(1, 3) == draw(1, 3)
     with pytest.raises(ValueError, match=r"mmupt\.baseline\.rows=3: only 2 rows of .*train\.parquet can be used"):
-        drawn(3)
+        draw(3)
 
 
 @pytest.fixture
@@ -144,16 +144,8 @@ def test_a_folder_with_responses_cannot_continue_with_other_settings(elsewhere: 
 @pytest.mark.parametrize(
     ("method", "override", "message"),
     [
-        (
-            "mmupt",
-            "mmupt.baseline.method=mmi",
-            r"mmupt\.baseline\.method must be null or one of genixer, lmsi",
-        ),
-        (
-            "rejection_sft",
-            "data.supervised=False",
-            r"data\.supervised=False does not go with .*rejection_sft",
-        ),
+        ("mmupt", "mmupt.baseline.method=mmi", r"mmupt\.baseline\.method must be null or one of genixer, lmsi"),
+        ("rejection_sft", "data.supervised=False", r"data\.supervised=False does not go with .*rejection_sft"),
         ("lmsi", "data.supervised=True", r"data\.supervised=True does not go with .*=lmsi"),
         ("lmsi", "data.generated_share=0.5", r"data\.generated_share applies to GRPO only"),
         ("mmupt", "mmupt.baseline.rows=5", r"rows=5: method=mmupt is GRPO, which has no such key"),
@@ -161,26 +153,10 @@ def test_a_folder_with_responses_cannot_continue_with_other_settings(elsewhere: 
         ("lmsi", "mmupt.baseline.rows=0", r"mmupt\.baseline\.rows must be null or a whole number of at least 1"),
         ("lmsi", "mmupt.baseline.rows=many", r"rows must be null or a whole number of at least 1, not 'many'"),
         ("srlm", "mmupt.baseline.judge_scale=stars", r"judge_scale must be one of points, yes_no"),
-        (
-            "srlm",
-            "mmupt.baseline.prompts.judge=nowhere",
-            r"there is no prompt .*baselines/prompts/nowhere\.txt",
-        ),
-        (
-            "srlm",
-            "mmupt.baseline.prompts.judge=describe",
-            r"prompts\.judge: .* must have \{response\} or \{answer\}",
-        ),
-        (
-            "stic",
-            "mmupt.baseline.prompts.describe=judge",
-            r"prompts\.describe: .* may have nothing in braces",
-        ),
-        (
-            "stic",
-            "mmupt.baseline.bad_prompt_share=2",
-            r"bad_prompt_share must be a number from 0 to 1, not 2",
-        ),
+        ("srlm", "mmupt.baseline.prompts.judge=nowhere", r"there is no prompt .*baselines/prompts/nowhere\.txt"),
+        ("srlm", "mmupt.baseline.prompts.judge=describe", r"prompts\.judge: .* must have \{response\} or \{answer\}"),
+        ("stic", "mmupt.baseline.prompts.describe=judge", r"prompts\.describe: .* may have nothing in braces"),
+        ("stic", "mmupt.baseline.bad_prompt_share=2", r"bad_prompt_share must be a number from 0 to 1, not 2"),
     ],
 )
 def test_invalid_settings_of_a_method_are_refused_when_the_recipe_is_composed(
@@ -195,7 +171,7 @@ def test_every_baseline_can_be_chosen_as_method() -> None:
         assert read_baseline(load_recipe("mmupt_tiny", [f"method={method}"])[0]).method == method
 
 
-def test_prompts_of_the_tiny_model_are_those_of_its_demonstrations() -> None:
+def test_the_tiny_model_is_prompted_with_the_wording_of_its_demonstrations() -> None:
     assert read_prompt("tiny_judge", PROMPTS) == JUDGE
     assert read_prompt("tiny_describe", PROMPTS) == DESCRIBE
 

@@ -56,7 +56,7 @@ def test_lmsi_drops_a_majority_below_the_minimum_share(min_share: float, expecte
 
 
 @pytest.mark.parametrize("answers", [("1", "1", "2", "2"), ("1", "2", "3"), (None, None), ("1", None), ()])
-def test_lmsi_keeps_nothing_of_a_tie_of_a_single_answer_or_without_answers(answers: tuple[str | None, ...]) -> None:
+def test_lmsi_keeps_nothing_without_a_majority(answers: tuple[str | None, ...]) -> None:
     assert agreeing(group(*answers)) == []
 
 

@@ -23,7 +23,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Replace the training process by one that writes a policy; return a list that collects the commands."""
+    """Replace the training process by a stub that writes a policy; return a list that collects the commands."""
     commands: list[list[str]] = []
 
     def run(command: list[str], **options: Any) -> None:

@@ -124,7 +124,7 @@ def test_the_margin_between_chosen_and_rejected_responses_grows(policy: Path) ->
     assert margins[STEPS] > margins[2] > 0.01
 
 
-def test_the_loss_is_the_papers(policy: Path, file: Path) -> None:
+def test_the_loss_matches_the_equation_of_the_paper(policy: Path, file: Path) -> None:
     losses, margins = series(policy, "loss"), series(policy, "rewards/margins")
     # Equation 7 at a margin of 0; then Jensen's inequality, as losses and margins are means over pairs.
     assert losses[1] == pytest.approx(math.log(2), abs=1e-4)

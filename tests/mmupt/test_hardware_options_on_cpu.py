@@ -36,20 +36,21 @@ def test_an_asynchronous_option_passes_verls_and_our_checks(recipe: str, option:
     assert list(problems_of_settings(config, {})) == list(problems_of_settings(shipped(recipe), {}))
 
 
-def test_gpus_of_a_separate_judge_are_counted() -> None:
-    config, choices = load_recipe("mmupt_mathvista", ["method=self_judge", "reward.reward_model.n_gpus_per_node=2"])
+@pytest.mark.parametrize(
+    ("overrides", "total", "parts"),
+    [
+        (["method=self_judge", "reward.reward_model.n_gpus_per_node=2"], 10, "8 to train, 2 to judge"),
+        (["+async=separate", "actor_rollout_ref.rollout.n_gpus_per_node=4"], 12, "8 to train, 4 to generate"),
+    ],
+)
+def test_gpus_of_a_separate_judge_and_of_separate_generation_are_counted(
+    overrides: list[str], total: int, parts: str
+) -> None:
+    config, choices = load_recipe("mmupt_mathvista", overrides)
     (problem,) = _problems_of_hardware(config, choices, gpus=8)
-    assert "needs 10 GPUs per machine (8 to train, 2 to judge), but this machine has 8" in problem
-    assert not list(_problems_of_hardware(config, choices, gpus=10))
-    assert devices(config) == 10
-
-
-def test_gpus_of_separate_generation_are_counted() -> None:
-    config, choices = load_recipe("mmupt_mathvista", ["+async=separate", "actor_rollout_ref.rollout.n_gpus_per_node=4"])
-    (problem,) = _problems_of_hardware(config, choices, gpus=8)
-    assert "needs 12 GPUs per machine (8 to train, 4 to generate), but this machine has 8" in problem
-    assert not list(_problems_of_hardware(config, choices, gpus=12))
-    assert devices(config) == 12
+    assert f"needs {total} GPUs per machine ({parts}), but this machine has 8" in problem
+    assert not list(_problems_of_hardware(config, choices, gpus=total))
+    assert devices(config) == total
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_imported_responses_score_like_generated_responses(figures: Path, tmp_pa
     ]
     here = tmp_path / "here.jsonl"
     write_responses(here, responses, {"data": {str(figures): "sha"}})
-    lines = [{"id": one.id, "response": one.response, "tokens": 7} for one in responses]
+    lines = [{"id": response.id, "response": response.response, "tokens": 7} for response in responses]
     output = tmp_path / "imported.jsonl"
     import_responses(write_lines(tmp_path / "file.jsonl", lines), "jsonl", figures, output)
     assert read_whole(output) == responses
@@ -155,7 +155,7 @@ def test_each_bad_line_of_a_poisoned_file_is_named_and_the_rest_imported(
     figures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     questions = list(read_questions(figures).values())
-    good = [json.dumps({"id": one.id, "response": boxed(one)}).encode() for one in questions]
+    good = [json.dumps({"id": question.id, "response": boxed(question)}).encode() for question in questions]
     id_ = questions[0].id
     bad: dict[bytes, str] = {
         good[0][:-20]: "Unterminated|Expecting|Invalid",
@@ -175,7 +175,8 @@ def test_each_bad_line_of_a_poisoned_file_is_named_and_the_rest_imported(
     }
     file = tmp_path / "poisoned.jsonl"
     file.write_bytes(b"\n".join([*good, *bad]) + b"\n")
-    assert [one.id for one in imported(file, "jsonl", figures)] == [one.id for one in questions]
+    responses = imported(file, "jsonl", figures)
+    assert [response.id for response in responses] == [question.id for question in questions]
     assert_named(capsys.readouterr().err, file, dict(enumerate(bad.values(), start=len(good) + 1)))
 
 
@@ -200,7 +201,7 @@ def test_every_line_is_a_unique_response_or_named(
     responses, bad = read_harness_file(file, "jsonl", QuestionIndex({"one": question, "two": question}, {}, {}))
     lines = [row.line for row in bad]
     assert lines == sorted(set(lines)) and len(responses) + len(bad) == len(records)
-    assert len({(one.id, one.mode, one.sample) for one in responses}) == len(responses)
+    assert len({(response.id, response.mode, response.sample) for response in responses}) == len(responses)
 
 
 def test_each_bad_sample_of_lmms_eval_is_named(
@@ -321,7 +322,7 @@ def test_responses_survive_xlsx(tmp_path_factory: pytest.TempPathFactory, texts:
     with pandas.ExcelWriter(file, engine="xlsxwriter", engine_kwargs=options) as writer:
         table.to_excel(writer, index=False)
     responses, bad = read_harness_file(file, "vlmevalkit", index)
-    assert not bad and [one.response for one in responses] == texts
+    assert not bad and [response.response for response in responses] == texts
 
 
 def test_a_missing_xlsx_reader_is_an_error_with_the_fix(

@@ -117,7 +117,7 @@ def test_rollout_fine_tuning_and_evaluation_use_the_same_pixels(
     assert torch.equal(pair["pixel_values"], torch.cat([features] * 2))
 
 
-def test_the_computed_length_of_a_prompt_equals_the_processors(model: Path, tmp_path: Path) -> None:
+def test_the_computed_length_of_a_prompt_equals_the_length_from_the_processor(model: Path, tmp_path: Path) -> None:
     limits = LIMITS[1]
     overrides = [f"actor_rollout_ref.model.path={model}", "data.instruction=null", "data.max_prompt_length=1"]
     config, _ = load_recipe("mmupt_geometry3k", [*overrides, *(f"data.{key}={value}" for key, value in limits.items())])

@@ -152,5 +152,5 @@ def test_a_folder_with_a_training_of_other_settings_or_rows_is_refused(
         train_sft(SETTINGS, MODEL, file, folder)
     write_responses(file, ROWS)
     (folder / "model").mkdir()
-    # The policy does not depend on these.
+    # The policy does not depend on these settings.
     assert train_sft(replace(SETTINGS, micro_batch_tokens=96, save_steps=1), MODEL, file, folder).is_dir()

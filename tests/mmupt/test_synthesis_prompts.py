@@ -92,7 +92,7 @@ def test_an_unusable_prompt_file_is_refused(data: Path, tmp_path: Path, monkeypa
         synthesize(data, tmp_path / "out", monkeypatch, f"prompts.direct={prompt}")
 
 
-def test_prompts_of_the_tiny_preset_are_those_of_its_demonstrations() -> None:
+def test_the_tiny_model_is_prompted_with_the_wording_of_its_demonstrations() -> None:
     assert read_prompt("tiny_direct", PROMPTS) == ASK
     assert read_prompt("tiny_in_context", PROMPTS) == ASK_DIFFERENT
 
