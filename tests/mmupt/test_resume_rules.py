@@ -125,6 +125,31 @@ def test_an_unlisted_key_counts_as_part_of_the_method() -> None:
     assert "kv_cache_dtype: not set there, fp8 here" in str(why_another_run(composed(), with_values(cache_type)))
 
 
+@pytest.mark.parametrize("run", ["run", "writer"])
+def test_a_run_of_a_round_continues_after_the_folder_of_all_rounds_was_moved(run: str) -> None:
+    def of_round(folder: str, *values: str) -> DictConfig:
+        return with_values(
+            f"mmupt.run_folder={folder}/round_2/{run}",
+            f"actor_rollout_ref.model.path={folder}/round_1/run/model",
+            f"data.train_files=[{folder}/round_2/synthesis/train.parquet,/data/train.parquet]",
+            *values,
+        )
+
+    before = of_round("/old/rounds")
+    assert why_another_run(before, of_round("/new/place")) is None
+    for path in ("/new/place/round_2/run/model", "/new/round_1/run/model", "round_1/run/model"):
+        reason = why_another_run(before, of_round("/new/place", f"actor_rollout_ref.model.path={path}"))
+        assert f"model.path: /old/rounds/round_1/run/model there, {path} here" in str(reason)
+    other = "[/new/place/round_2/synthesis/train.parquet,/new/data/train.parquet]"
+    assert "data.train_files: " in str(why_another_run(before, of_round("/new/place", f"data.train_files={other}")))
+
+
+def test_a_moved_run_continues_only_with_the_data_outside_its_folder_that_it_had() -> None:
+    before = with_values("mmupt.run_folder=/old/runs/vote", "data.train_files=[/old/data/train.parquet]")
+    now = with_values("mmupt.run_folder=/new/runs/vote", "data.train_files=[/new/data/train.parquet]")
+    assert "data.train_files: " in str(why_another_run(before, now))
+
+
 def test_an_asynchronous_run_may_change_its_gpus_but_not_its_mode_or_queue() -> None:
     def reason(*values: str) -> str | None:
         now = OmegaConf.create(OmegaConf.to_container(composed("+async=separate"), resolve=False))

@@ -138,6 +138,21 @@ def test_settings_may_change_before_the_first_checkpoint(tmp_path: Path, file: P
         record_training(tmp_path, asdict(replace(SETTINGS, seed=seed)), MODEL, file, has_begun=False)
 
 
+def test_a_training_continues_after_its_folder_was_moved_with_the_model_that_it_starts_from(tmp_path: Path) -> None:
+    def record(run: Path, model: str) -> None:
+        record_training(run / "stages" / "dpo", {}, model, run / "stages" / "pairs.parquet", has_begun=True)
+
+    run = tmp_path / "old" / "run"
+    (run / "stages" / "dpo").mkdir(parents=True)
+    (run / "stages" / "pairs.parquet").touch()
+    record(run, f"{run}/stages/sft/model")
+    moved = run.rename(tmp_path / "run")
+    for _ in range(2):
+        record(moved, f"{moved}/stages/sft/model")
+    with pytest.raises(ValueError, match=r"other settings \(model\)"):
+        record(moved, f"{run}/stages/sft/model")
+
+
 def test_a_folder_with_a_training_of_other_settings_or_rows_is_refused(
     tmp_path: Path, file: Path, nothing_starts: None
 ) -> None:

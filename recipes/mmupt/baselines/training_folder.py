@@ -1,6 +1,7 @@
 """The folder of an SFT or DPO training: its layout, and the check that another call may continue in it."""
 
 import json
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,22 @@ def record_training(
     parameters: dict[str, Any] = {"settings": dict(settings), "model": model, "file": str(file), "sha256": sha256(file)}
     written = folder / PARAMETERS
     if has_begun and written.is_file():
+        recorded = json.loads(written.read_text())
+        if _from_rows(recorded) == _from_rows(parameters):
+            # The model was moved together with the rows.
+            recorded["model"] = model
         before, now = (
             {**training["settings"], "model": training["model"], "rows": training["sha256"]}
-            for training in (json.loads(written.read_text()), parameters)
+            for training in (recorded, parameters)
         )
         if changed := [name for name in now if name not in ignored and before.get(name) != now[name]]:
             raise ValueError(
                 f"{folder} holds a training with other settings ({', '.join(changed)}): delete it or use another folder"
             )
     write_json(written, parameters)
+
+
+def _from_rows(training: Mapping[str, Any]) -> str:
+    """The path of the initial model, relative to the folder of the rows if it is absolute."""
+    model = training["model"]
+    return os.path.relpath(model, Path(training["file"]).parent) if os.path.isabs(model) else model

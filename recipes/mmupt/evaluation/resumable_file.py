@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmupt.evaluation.response_files import Mode, Response, as_object, read_parameters, write_responses
-from verl_ext.files import json_line, write_json_lines
+from mmupt.evaluation.response_files import Mode, Response, as_object, parameters_path, read_parameters, write_responses
+from verl_ext.files import json_line, write_json, write_json_lines
 
 
 class OtherParametersError(ValueError):
@@ -41,17 +41,21 @@ class ResumableFile:
         self._path, self._parameters = path, dict(parameters)
         self._growing = path.with_suffix(".partial.jsonl")
         self._groups: dict[tuple[str, Mode], list[Response]] = {}
-        self.whole = read_parameters(path) == self._parameters
+        whole, own = read_parameters(path), _without_folders(self._parameters)
+        self.whole = whole is not None and _without_folders(whole) == own
+        if self.whole and whole != self._parameters:
+            # Scoring reads the data from the paths on file.
+            write_json(parameters_path(path), self._parameters)
         if not self.whole:
             # The last line may have been cut.
             written = self._growing.read_text().split("\n")[:-1] if self._growing.is_file() else []
             lines = [self._parsed(line, number) for number, line in enumerate(written, start=1)]
-            made_with = [found for found in (read_parameters(path), lines[0] if lines else None) if found is not None]
-            same = bool(lines) and lines[0] == self._parameters
+            made_with = [_without_folders(found) for found in (whole, lines[0] if lines else None) if found is not None]
+            same = bool(lines) and made_with[-1] == own
             if not replace and not same and made_with:
                 other = made_with[-1]
-                names = sorted({*other, *self._parameters})
-                raise OtherParametersError(path, [one for one in names if other.get(one) != self._parameters.get(one)])
+                names = sorted({*other, *own})
+                raise OtherParametersError(path, [name for name in names if other.get(name) != own.get(name)])
             for line in lines[1:] if same else ():
                 self._add([Response.from_json(one) for one in line])
             # Drops a line that was cut, so that the next line does not continue it.
@@ -84,3 +88,16 @@ class ResumableFile:
 
     def _add(self, group: Sequence[Response]) -> None:
         self._groups[group[0].id, group[0].mode] = list(group)
+
+
+def _without_folders(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Reduce the paths of a local model and of the data to names.
+
+    Weights and digests identify these files, also after their folder has been moved.
+    """
+    reduced = dict(parameters)
+    if reduced.get("weights"):
+        reduced["model"] = Path(reduced["model"]).name
+    if "data" in reduced:
+        reduced["data"] = sorted(f"{Path(file).name} {digest}" for file, digest in reduced["data"].items())
+    return reduced

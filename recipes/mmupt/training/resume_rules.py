@@ -9,6 +9,7 @@ would be a different run, or could not read its checkpoints.
 
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -118,7 +119,8 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
 def why_another_run(before: DictConfig, now: DictConfig) -> str | None:
     """Return the changed settings that prevent continuing a run, as text with a fix; None if there are none.
 
-    Keys that are references to another key are left out.
+    Keys that are references to another key are left out. Paths inside the folder of the run, or of the rounds that it
+    belongs to, are compared relative to this folder, which may have been moved.
     """
     old, new = (flatten(OmegaConf.to_container(config, resolve=True)) for config in (before, now))
     kept = KEPT if before.trainer.v1.trainer_mode.startswith("sync") else KEPT + QUEUE
@@ -126,7 +128,7 @@ def why_another_run(before: DictConfig, now: DictConfig) -> str | None:
     changed = [
         key
         for key in sorted(old | new)
-        if old.get(key) != new.get(key)
+        if _relative(old.get(key), before) != _relative(new.get(key), now)
         and not is_covered(key, (name for name, _ in references))
         and (is_covered(key, kept) or not is_covered(key, MAY_CHANGE))
     ]
@@ -136,6 +138,18 @@ def why_another_run(before: DictConfig, now: DictConfig) -> str | None:
     fixes = [as_override(key, old[key]) for key in changed if key in old]
     fixes += [f"no {key}" for key in changed if key not in old]
     return f"{''.join(lines)}\nTo continue it, give {' '.join(fixes)}"
+
+
+def _relative(value: Any, config: DictConfig) -> Any:
+    """Replace the folder that moves with a run by `RUN` at the start of a path, or of each path in a list."""
+    if isinstance(value, list):
+        return [_relative(one, config) for one in value]
+    folder = Path(config.mmupt.run_folder)
+    # A round of self-improvement is FOLDER/round_N, and its runs are folders in it.
+    folder = folder.parents[1] if folder.parent.name.startswith("round_") else folder
+    if not (isinstance(value, str) and Path(value).is_relative_to(folder)):
+        return value
+    return f"RUN/{Path(value).relative_to(folder)}"
 
 
 def _references(config: DictConfig) -> Iterator[tuple[str, str]]:
