@@ -268,6 +268,13 @@ def test_runs_with_different_numbers_of_samples_are_refused(folder: Path) -> Non
         write_table(folder, ["vote"])
 
 
+def test_a_finished_run_without_its_config_is_named(folder: Path) -> None:
+    finish(folder, "vote", 1, right_after=2)
+    (run_folder(folder, "vote", 1) / "config.yaml").unlink()
+    with pytest.raises(SystemExit, match=r"error: .*vote/seed_1/config\.yaml is missing: restore it, or move the run"):
+        main(["table", "--folder", str(folder), "--no-training"])
+
+
 def test_a_validation_curve_averages_the_steps_that_all_validated_runs_have(folder: Path) -> None:
     name = "val-core/figures/acc/mean@1"
     for seed, accuracies in ((1, {0: 0.5, 5: 0.75, 10: 1.0}), (2, {0: 0.25, 5: 0.25}), (3, {})):

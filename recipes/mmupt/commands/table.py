@@ -87,7 +87,8 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
                 tell(recipe_table.outcome(target))
             else:
                 failed.append(str(target))
-            table = recipe_table.write_table(folder, list(selected), arguments.against, arguments.base, included)
+            with as_messages(FileNotFoundError, ValueError):
+                table = recipe_table.write_table(folder, list(selected), arguments.against, arguments.base, included)
             print(table, flush=True)
         if arguments.no_training:
             with as_messages(FileNotFoundError, ValueError):

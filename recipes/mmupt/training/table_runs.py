@@ -94,8 +94,11 @@ def read_run(folder: Path, recipe: str, seed: int) -> TableRun:
     """Read a finished run from its folder.
 
     Raises:
-        ValueError, FileNotFoundError: as in `mmupt.training.run_report.write_report`.
+        FileNotFoundError: `config.yaml` is missing, or as in `mmupt.training.run_report.write_report`.
+        ValueError: as in `write_report`.
     """
+    if not (file := folder / "config.yaml").is_file():
+        raise FileNotFoundError(f"{file} is missing: restore it, or move the run out of the folder of the table")
     before, after = judge_evaluations(folder)
     changes = changes_between(before, after)
     series = read_series(folder / "tensorboard")
