@@ -3,8 +3,6 @@
 import difflib
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -23,6 +21,7 @@ from verl_ext.datasets.ground_truth import check_held_out
 from verl_ext.files import file_list
 from verl_ext.import_check import (
     ADVANTAGE_ESTIMATOR,
+    AGENT_LOOP_KEY,
     DEFAULT_AGENT_LOOP,
     POLICY_LOSS,
     REWARD_FUNCTION,
@@ -30,6 +29,7 @@ from verl_ext.import_check import (
     REWARD_MANAGERS,
     TRAINER_MODE,
     problems_of_code,
+    verl_folder,
 )
 from verl_ext.rewards.confidence import FROM_LOGITS, SelfCertaintyReward
 from verl_ext.rewards.group_reward import REWARDS
@@ -42,11 +42,10 @@ from verl_ext.votes import VoteOptions
 select = OmegaConf.select
 
 AGENT_LOOP_MANAGER = "verl_ext.rollout.agent_loop.GroupAgentLoopManager"
-AGENT_LOOP_KEY = "actor_rollout_ref.rollout.agent.agent_loop_manager_class"
 # Read by veRL's datasets (verl/utils/dataset/rl_dataset.py), although its YAML does not list them.
 UNLISTED_DATA_KEYS = ("cache_dir", "chat_template_func", "filter_prompts", "need_tools_kwargs")
-# The default of veRL's YAML, whatever the model.
-PATCH_SIZE_OF_VERL = 14
+# data.image_patch_size in veRL's YAML, whatever the model.
+DEFAULT_PATCH_SIZE = 14
 # Declared by `recipes/mmupt/config/base.yaml`, which veRL's own command line composes as well.
 LAUNCHER_DATA_KEYS = ("bad_rows",)
 LOG_PROBS_KEY = "actor_rollout_ref.rollout.calculate_log_probs"
@@ -55,7 +54,7 @@ FUSED_KEY = "actor_rollout_ref.model.use_fused_kernels"
 STRATEGY_KEY = "actor_rollout_ref.actor.strategy"
 # Estimators that need inputs which veRL's v1 trainer does not pass (PPOTrainer._compute_advantage); they fail after the
 # first rollout.
-ESTIMATORS_OF_V0 = ("gdpo", "optimal_token_baseline", "remax", "tir_optimal_token_baseline")
+ESTIMATORS_FAILING_IN_V1 = ("gdpo", "optimal_token_baseline", "remax", "tir_optimal_token_baseline")
 # Keys by which configs for older versions change rewards, with the values that change nothing. veRL's YAML still lists
 # the blocks, but `main_ppo` reads none of them (verl/trainer/config/legacy_reward_impl.yaml).
 LEGACY_REWARDS = {
@@ -220,7 +219,7 @@ def _data_problems(config: DictConfig) -> Iterator[str]:
         return
     block = select(config, "data") or {}
     if uses(config, "data.custom_cls", DATASET):
-        if (size := block.get("image_patch_size")) not in (None, PATCH_SIZE_OF_VERL):
+        if (size := block.get("image_patch_size")) not in (None, DEFAULT_PATCH_SIZE):
             yield f"data.image_patch_size={size} is not read, as the patch size is the processor's own: remove it"
         known = {*_data_keys_of_verl(), *DATA_DEFAULTS, *LAUNCHER_DATA_KEYS}
         for key in block:
@@ -244,11 +243,9 @@ def _data_problems(config: DictConfig) -> Iterator[str]:
 
 @functools.cache
 def _data_keys_of_verl() -> frozenset[str]:
-    package = find_spec("verl")
-    (folder,) = (package and package.submodule_search_locations) or (None,)
-    if folder is None:
+    if (folder := verl_folder()) is None:
         raise ModuleNotFoundError("veRL is not installed: run `make setup`")
-    listed = OmegaConf.load(Path(folder, "trainer", "config", "data", "legacy_data.yaml"))
+    listed = OmegaConf.load(folder / "trainer" / "config" / "data" / "legacy_data.yaml")
     return frozenset((*map(str, listed), *UNLISTED_DATA_KEYS))
 
 
@@ -300,7 +297,7 @@ def _reward_problems(config: DictConfig, name: str) -> Iterator[str]:
         )
     elif not select(config, "trainer.use_v1"):
         yield f"{REWARD_MANAGER_KEY}={name} needs veRL's v1 trainer: set trainer.use_v1=True"
-    if (estimator := select(config, ADVANTAGE_ESTIMATOR)) in ESTIMATORS_OF_V0:
+    if (estimator := select(config, ADVANTAGE_ESTIMATOR)) in ESTIMATORS_FAILING_IN_V1:
         yield f"veRL's v1 trainer cannot compute {ADVANTAGE_ESTIMATOR}={estimator}: set {ADVANTAGE_ESTIMATOR}=grpo"
     task_rewards = "distillation.distillation_loss.use_task_rewards"
     if select(config, "distillation.enabled") and not select(config, task_rewards):

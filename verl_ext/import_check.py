@@ -30,7 +30,8 @@ select = OmegaConf.select
 REWARD_FUNCTION = "reward.custom_reward_function"
 OBJECTS = ("data.custom_cls", REWARD_FUNCTION, "trainer.v1.sampler.custom_sampler")
 # Keys that name a class with its module (load_class_from_fqn), and a key that names modules only.
-CLASSES = ("actor_rollout_ref.rollout.agent.agent_loop_manager_class", "trainer.checkpoint_callback_class")
+AGENT_LOOP_KEY = "actor_rollout_ref.rollout.agent.agent_loop_manager_class"
+CLASSES = (AGENT_LOOP_KEY, "trainer.checkpoint_callback_class")
 MODULES = "actor_rollout_ref.model.external_lib"
 AGENT_LOOPS_FILE = "actor_rollout_ref.rollout.agent.agent_loop_config_path"
 DEFAULT_AGENT_LOOP = "actor_rollout_ref.rollout.agent.default_agent_loop"
@@ -128,12 +129,17 @@ def _named(config: DictConfig) -> Iterator[Named]:
         yield Named(MODULES, f"pkg://{module}", MODULES, None)
 
 
+def verl_folder() -> Path | None:
+    """The folder of the package `verl`, found without importing it; None if it is not installed."""
+    package = find_spec("verl")
+    return next(map(Path, (package and package.submodule_search_locations) or ()), None)
+
+
 def _agent_loops(file: str) -> dict[str, str]:
     """Read the class of each agent loop in a file; OSError if it is missing, ValueError if it is not such a list."""
-    package = find_spec("verl")
-    folders = [Path(found) for found in (package and package.submodule_search_locations) or ()]
+    verl = verl_folder()
     # The places where veRL looks (verl/utils/import_utils.py, resolve_config_path).
-    places = [Path(file), *(folder / file for root in folders for folder in (root.parent, root))]
+    places = [Path(file), *(folder / file for folder in ((verl.parent, verl) if verl else ()))]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         raise FileNotFoundError("there is no such file")

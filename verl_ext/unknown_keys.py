@@ -32,10 +32,10 @@ def read_block(block: Mapping[str, Any], make: Callable[..., Settings], others: 
     Raises:
         ValueError: `block` is not a mapping, has unknown keys, or has values that `make` refuses.
     """
-    if not isinstance(block, Mapping):
-        raise ValueError(f"must be a block of {', '.join(signature(make).parameters)}, not {block!r}")
-    problems = []
     parameters = signature(make).parameters
+    if not isinstance(block, Mapping):
+        raise ValueError(f"must be a block of {', '.join(parameters)}, not {block!r}")
+    problems = []
     try:
         refuse_unknown_keys(block, {*parameters, *others})
     except ValueError as error:

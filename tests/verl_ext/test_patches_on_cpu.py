@@ -25,7 +25,8 @@ from verl.models.transformers import qwen2_vl
 from verl.utils import distributed, fsdp_utils, tensordict_utils, transferqueue_utils
 from verl.utils.config import validate_config
 
-from verl_ext.config_checks import AGENT_LOOP_KEY, AGENT_LOOP_MANAGER
+from verl_ext.config_checks import AGENT_LOOP_MANAGER
+from verl_ext.import_check import AGENT_LOOP_KEY
 
 MODEL = Path("recipes/mmupt/tiny/model")
 

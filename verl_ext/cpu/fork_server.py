@@ -60,8 +60,8 @@ WITH_RAY = (
     "verl_ext.rollout.replay_buffer",
     "verl_ext.rollout.reward_manager",
 )
-# Variables that Ray reads once, when it is imported.
-OF_THE_CLUSTER = ("RAY_JOB_ID", "RAY_RAYLET_PID")
+# Variables of a worker's Ray cluster, which Ray reads once, when it is imported.
+RAY_CLUSTER_VARIABLES = ("RAY_JOB_ID", "RAY_RAYLET_PID")
 
 
 @contextmanager
@@ -165,7 +165,7 @@ def _serve(listener: socket.socket, with_ray: list[str], changed: dict[str, str]
         if request is not None:
             environment = request["environment"]
             if cluster is None:
-                cluster = [environment.get(name) for name in OF_THE_CLUSTER]
+                cluster = [environment.get(name) for name in RAY_CLUSTER_VARIABLES]
                 os.environ.update({key: value for key, value in environment.items() if os.environ.get(key) != value})
                 changed |= _import(with_ray)
                 if "ray._raylet" in sys.modules:
@@ -174,7 +174,7 @@ def _serve(listener: socket.socket, with_ray: list[str], changed: dict[str, str]
                 gc.collect()
                 gc.freeze()
                 gc.enable()
-            if cluster != [environment.get(name) for name in OF_THE_CLUSTER]:
+            if cluster != [environment.get(name) for name in RAY_CLUSTER_VARIABLES]:
                 request = None
         if request is None:
             connection.close()

@@ -13,11 +13,11 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 from verl.experimental.reward_loop.reward_manager.registry import register
 
 from verl_ext.answers import extract_answer
-from verl_ext.config_checks import AGENT_LOOP_KEY, AGENT_LOOP_MANAGER, check_config
+from verl_ext.config_checks import AGENT_LOOP_MANAGER, check_config
 from verl_ext.config_defaults import SAMPLER_KEY
 from verl_ext.control_text import control_tokens
 from verl_ext.files import file_list
-from verl_ext.import_check import REWARD_FUNCTION, REWARD_MANAGER_KEY
+from verl_ext.import_check import AGENT_LOOP_KEY, REWARD_FUNCTION, REWARD_MANAGER_KEY
 from verl_ext.rewards.accuracy import AccuracyMeter
 from verl_ext.rewards.group_request import AccuracyRequest, GroupAccuracy, GroupRequest, ResponseScore
 from verl_ext.rewards.group_reward import REWARDS

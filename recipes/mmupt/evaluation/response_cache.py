@@ -14,6 +14,7 @@ from tqdm import tqdm
 from mmupt.console import Phase, counted, emit
 from mmupt.evaluation.generation import (
     QuestionRequest,
+    QuestionResponses,
     ReusableEngine,
     answer_questions,
     empty_responses,
@@ -63,18 +64,24 @@ def answer_missing(
         for row in of_file
         if not files[name].has(row["id"], mode)
     ]
-    total = sum(map(len, rows.values())) * len(settings.modes)
+
+    def keep(answered: QuestionResponses) -> None:
+        files[answered.name].append((require_responses(answered) if refuse else answered).responses)
+
     failing = _undecodable(requests)
+    decodable = []
     for request in requests:
         if why := failing.get((request.name, request.row["id"])):
-            empty = empty_responses(request, settings, why)
-            files[request.name].append((require_responses(empty) if refuse else empty).responses)
-    if requests := [request for request in requests if (request.name, request.row["id"]) not in failing]:
-        done = total - len(requests)
+            keep(empty_responses(request, settings, why))
+        else:
+            decodable.append(request)
+    if decodable:
+        total = sum(map(len, rows.values())) * len(settings.modes)
+        done = total - len(decodable)
         bar = tqdm(total=total, initial=done, desc=", ".join(rows), unit="request", smoothing=0.05)
         with bar:
-            for answered in counted(answer_questions(settings, requests, engine), done, total, "requests"):
-                files[answered.name].append((require_responses(answered) if refuse else answered).responses)
+            for answered in counted(answer_questions(settings, decodable, engine), done, total, "requests"):
+                keep(answered)
                 bar.update()
     for name, of_file in rows.items():
         files[name].finish({row["id"]: number for number, row in enumerate(of_file)})
