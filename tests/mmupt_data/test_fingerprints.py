@@ -6,6 +6,7 @@
 import os
 import re
 import time
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -303,30 +304,29 @@ def test_fingerprints_of_a_changed_file_are_computed_again(tmp_path: Path) -> No
     assert digests(read_fingerprints(file)) == [digest(drawing(2))]
 
 
-def test_fingerprints_of_a_file_with_another_modification_time_are_computed_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def change_time(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.utime(file, ns=(0, 0))
+
+
+def change_version(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprints, "VERSION", fingerprints.VERSION + 1)
+
+
+def damage(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache_path(file).write_bytes(cache_path(file).read_bytes()[:100])
+
+
+@pytest.mark.parametrize("change", [change_time, change_version, damage])
+def test_fingerprints_are_computed_again_after_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path, pytest.MonkeyPatch], None]
 ) -> None:
     file = write(tmp_path, ("<image>what ?", [encode(drawing(1))]))
     read_fingerprints(file)
-    os.utime(file, ns=(0, 0))
-    monkeypatch.setattr(fingerprints, "image_fingerprint", refuse)
-    with pytest.raises(AssertionError, match="an image was decoded"):
-        read_fingerprints(file)
-
-
-def test_fingerprints_of_another_version_are_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = write(tmp_path, ("<image>what ?", [encode(drawing(1))]))
-    read_fingerprints(file)
-    monkeypatch.setattr(fingerprints, "VERSION", fingerprints.VERSION + 1)
-    monkeypatch.setattr(fingerprints, "image_fingerprint", refuse)
-    with pytest.raises(AssertionError, match="an image was decoded"):
-        read_fingerprints(file)
-
-
-def test_damaged_fingerprints_are_computed_again(tmp_path: Path) -> None:
-    file = write(tmp_path, ("<image>what ?", [encode(drawing(1))]))
-    read_fingerprints(file)
-    cache_path(file).write_bytes(cache_path(file).read_bytes()[:100])
+    change(file, monkeypatch)
+    with monkeypatch.context() as patched:
+        patched.setattr(fingerprints, "image_fingerprint", refuse)
+        with pytest.raises(AssertionError, match="an image was decoded"):
+            read_fingerprints(file)
     assert digests(read_fingerprints(file)) == [digest(drawing(1))]
 
 

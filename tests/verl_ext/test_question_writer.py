@@ -56,32 +56,57 @@ def test_solutions_without_an_answer_count_in_the_total_but_do_not_vote() -> Non
     assert rewards([half, WrittenQuestion(SIDE, ["hm"] * 4)]) == [0.5 - 1 / 2, 0.0 - 1 / 2]
 
 
-def test_a_question_that_the_solver_calls_valid_gets_a_bonus() -> None:
+@pytest.mark.parametrize(
+    ("verdicts", "bonus", "expected"),
+    [
+        # min(s, 1 - s) - c + 0.1 v of RISE, with s = c = 1/2.
+        ((True, False), 0.1, [0.1, 0.0]),
+        ((True, False), 0.5, [0.5, 0.0]),
+        # The solver was not asked.
+        ((None, None), 0.1, [0.0, 0.0]),
+    ],
+)
+def test_a_question_that_the_solver_calls_valid_gets_a_bonus(
+    verdicts: tuple[bool | None, ...], bonus: float, expected: list[float]
+) -> None:
     unsure = written(AREA, "1", "2"), written(SIDE, "1", "2")
-    questions = [replace(question, is_valid=valid) for question, valid in zip(unsure, (True, False), strict=True)]
-    # min(s, 1 - s) - c + 0.1 v of RISE, with s = c = 1/2.
-    assert rewards(questions) == pytest.approx([0.1, 0.0])
-    assert rewards(questions, SolverSettings(validity_bonus=0.5)) == pytest.approx([0.5, 0.0])
-    # Validity unknown.
-    assert rewards(list(unsure)) == [0.0, 0.0]
+    questions = [replace(question, is_valid=verdict) for question, verdict in zip(unsure, verdicts, strict=True)]
+    assert rewards(questions, SolverSettings(validity_bonus=bonus)) == pytest.approx(expected)
 
 
-def test_bleu_equals_that_of_nltk() -> None:
-    four, five, other = list("abcd"), list("abcde"), list("abcdf")
-    # Of five words one differs: 4/5, 3/4, 2/3 and 1/2 of the n-grams are common.
-    one_off = (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25
-    assert bleu(five, other) == bleu(five, four) == pytest.approx(one_off)
-    # A text that is shorter than the reference.
-    assert bleu(four, five) == pytest.approx(math.exp(1 - 5 / 4))
-    # Three words have no n-gram of four, whose count is smoothed to 0.1 of 1.
-    assert bleu(four[:3], four[:3]) == pytest.approx(0.1**0.25)
-    assert bleu(["a"], ["b"]) == bleu([], ["b"]) == bleu(["b"], []) == 0.0
+# Of five words one differs: 4/5, 3/4, 2/3 and 1/2 of the n-grams are common.
+ONE_OF_FIVE_DIFFERS = (4 / 5 * 3 / 4 * 2 / 3 * 1 / 2) ** 0.25
 
 
-def test_equal_texts_share_a_cluster_unless_they_have_a_single_word() -> None:
-    # BLEU of 0.56 and of 0.18.
-    assert cluster_shares(["a b c", "a b c", "a", "a"]) == [0.5, 0.5, 0.25, 0.25]
-    assert cluster_shares([AREA]) == [1.0] and cluster_shares([]) == []
+@pytest.mark.parametrize(
+    ("words", "reference", "expected"),
+    [
+        ("abcde", "abcdf", ONE_OF_FIVE_DIFFERS),
+        ("abcde", "abcd", ONE_OF_FIVE_DIFFERS),
+        # A text that is shorter than the reference.
+        ("abcd", "abcde", math.exp(1 - 5 / 4)),
+        # Three words have no n-gram of four, whose count is smoothed to 0.1 of 1.
+        ("abc", "abc", 0.1**0.25),
+        ("a", "b", 0.0),
+        ("", "b", 0.0),
+        ("b", "", 0.0),
+    ],
+)
+def test_bleu_equals_that_of_nltk(words: str, reference: str, expected: float) -> None:
+    assert bleu(list(words), list(reference)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("texts", "shares"),
+    [
+        # BLEU of 0.56 and of 0.18.
+        (["a b c", "a b c", "a", "a"], [0.5, 0.5, 0.25, 0.25]),
+        ([AREA], [1.0]),
+        ([], []),
+    ],
+)
+def test_equal_texts_share_a_cluster_unless_they_have_a_single_word(texts: list[str], shares: list[float]) -> None:
+    assert cluster_shares(texts) == shares
 
 
 def test_rewards_equal_those_of_the_authors_code() -> None:
