@@ -171,7 +171,6 @@ def test_the_majority_ratio_of_a_step_is_the_mean_over_its_updates(queue: Queue,
         batch, _ = votes.sample(step, "train", 1)
         queue.kv_clear(batch.keys, "train")
     ratios = iter((0.25, 0.75))
-    votes._scored_groups = lambda batch: []  # type: ignore[method-assign]
     original = replay_buffer.vote_metrics
     try:
         replay_buffer.vote_metrics = lambda groups, expected: {"vote/majority_ratio": next(ratios)}
