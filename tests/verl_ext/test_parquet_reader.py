@@ -20,6 +20,7 @@ from verl_ext.datasets.parquet_reader import (
     read_ids,
     read_row,
     read_rows,
+    stored_rows,
     whole_rows,
     write_trainer_rows,
 )
@@ -251,9 +252,18 @@ def test_options_are_texts_or_numbers(tmp_path: Path) -> None:
 
 def test_a_row_that_is_not_utf8_is_refused_and_the_others_are_read(tmp_path: Path) -> None:
     broken = pa.array([b"p", b"caf\xe9", b"q"]).view(pa.string())
-    first, bad, last = read_rows(write(tmp_path, prompt=broken))
+    file = write(tmp_path, prompt=broken)
+    first, bad, last = read_rows(file)
     assert isinstance(first, dict) and isinstance(last, dict)
     assert isinstance(bad, MalformedRow) and "row 1" in str(bad) and "UTF-8" in str(bad)
+    with pytest.raises(MalformedRow, match=r"row 1, .* UTF-8"):
+        list(stored_rows(file, ["prompt"]))
+
+
+def test_stored_rows_lack_columns_that_the_file_lacks(tmp_path: Path) -> None:
+    file = write(tmp_path, prompt=["p", "q"])
+    assert list(stored_rows(file, ["prompt", "answer"])) == [{"prompt": "p"}, {"prompt": "q"}]
+    assert list(stored_rows(file, ["answer"])) == [{}, {}]
 
 
 def test_an_unreadable_file_is_refused_by_name(tmp_path: Path) -> None:

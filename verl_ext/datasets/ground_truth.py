@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from verl_ext.datasets.parquet_reader import own_id, read_columns, read_ids, whole_rows
+from verl_ext.datasets.parquet_reader import own_id, read_columns, read_ids, stored_rows, whole_rows
 from verl_ext.datasets.row_format import RowFormatError, id_text, text_or_number
 
 # Columns in which a file without a sidecar may have its answers, in order of preference.
@@ -108,12 +108,11 @@ def column_of(file: str, column: str) -> list[Any]:
     """Return a column of a Parquet or JSON file in veRL's format, with None for rows without it.
 
     Raises:
-        ValueError: like `read_columns`.
+        ValueError: like `read_columns` and `stored_rows`.
     """
     if file.endswith(".parquet"):
         read_columns(file, empty=True)
-        rows = pq.ParquetFile(file).read(columns=[column]).to_pylist()
-        return [row.get(column) for row in rows]
+        return [row.get(column) for row in stored_rows(file, [column])]
     # Imported lazily: takes seconds.
     import datasets
 

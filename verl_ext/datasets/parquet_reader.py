@@ -124,13 +124,17 @@ def _row(
 ) -> dict[str, Any] | MalformedRow:
     id_ = own_id(file, row)
     if isinstance(raw, UnicodeDecodeError):
-        return MalformedRow(file, row, id_, f"a text in it is not UTF-8 ({raw})")
+        return _not_utf8(raw, row, file)
     try:
         # The id comes first, because messages about other columns name it.
         id_ = id_ if raw.get("id") is None else id_text(raw["id"])
         return canonical_row(raw, columns, Path(file).absolute().parent, file_name(file), id_)
     except (RowFormatError, OSError) as error:
         return MalformedRow(file, row, id_, str(error))
+
+
+def _not_utf8(error: UnicodeDecodeError, row: int, file: str | Path) -> MalformedRow:
+    return MalformedRow(file, row, own_id(file, row), f"a text in it is not UTF-8 ({error})")
 
 
 def read_row(file: str | Path, row: int, columns: Sequence[str] = COLUMNS) -> dict[str, Any]:
@@ -170,15 +174,29 @@ def whole_rows(
             yield row
 
 
+def stored_rows(file: str | Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield these columns of the rows as they are stored, without columns that the file lacks.
+
+    Raises:
+        MalformedRow: a text is not UTF-8.
+        ValueError: the file as a whole cannot be read; the message names it.
+    """
+    with _open(file) as opened:
+        for row, raw in enumerate(_raw_rows(opened, list(columns), file)):
+            if isinstance(raw, UnicodeDecodeError):
+                raise _not_utf8(raw, row, file)
+            yield raw
+
+
 def read_ids(file: str | Path) -> list[str]:
     """The id of every row of a file; raises ValueError like `read_rows`."""
     return [row.id if isinstance(row, MalformedRow) else row["id"] for row in read_rows(file, ("id",))]
 
 
-def in_batches(rows: Iterable[Item]) -> Iterator[list[Item]]:
-    """Yield the items of an iterable in lists of ROWS_PER_BATCH; the last may be shorter."""
+def in_batches(rows: Iterable[Item], size: int | None = None) -> Iterator[list[Item]]:
+    """Yield the items of an iterable in lists of `size`, by default ROWS_PER_BATCH; the last may be shorter."""
     remaining = iter(rows)
-    while batch := list(islice(remaining, ROWS_PER_BATCH)):
+    while batch := list(islice(remaining, size or ROWS_PER_BATCH)):
         yield batch
 
 

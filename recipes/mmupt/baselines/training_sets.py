@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmupt_data.parquet_writer import write_rows
-from verl_ext.datasets.parquet_reader import IMAGES, PROMPT, ROWS_PER_BATCH
+from verl_ext.datasets.parquet_reader import IMAGES, PROMPT, stored_rows
 
 # Responses to one prompt repeat its images. Each image is stored once if the images of a row group fit in this size.
 DICTIONARY_BYTES = 1 << 28
@@ -99,15 +99,9 @@ def read_set(path: Path, schema: pa.Schema) -> Iterator[dict[str, Any]]:
     columns = training_columns(schema)
     if missing := [name for name in columns if name not in (names := pq.read_schema(path).names)]:
         raise ValueError(f"{path} has no column {', '.join(missing)} (found: {', '.join(names)}): see {__name__}")
-    return _rows(path, columns)
+    return stored_rows(path, columns)
 
 
 def training_columns(schema: pa.Schema) -> list[str]:
     """The columns that a trainer reads."""
     return [name for name in schema.names if name != "baseline"]
-
-
-def _rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
-    with pq.ParquetFile(path) as opened:
-        for batch in opened.iter_batches(ROWS_PER_BATCH, columns=columns):
-            yield from batch.to_pylist()

@@ -13,6 +13,7 @@ from mmupt.publishing.dataset_card import dataset_card
 from mmupt.publishing.hub_folder import CARD, writing
 from mmupt.synthesis.synthesized_dataset import CANDIDATES
 from mmupt_data.row_schema import PROMPT_SCHEMA, prompts_path
+from verl_ext.datasets.parquet_reader import in_batches, stored_rows
 from verl_ext.files import write_atomically
 
 # The hub's viewer reads whole row groups.
@@ -60,9 +61,9 @@ def write_for_hub(source: Path, target: Path) -> tuple[int, int]:
     """
     schema = features().arrow_schema
     rows = size = 0
-    with pq.ParquetFile(source) as reader, pq.ParquetWriter(target, schema, write_page_index=True) as writer:
-        for batch in reader.iter_batches(ROWS_PER_GROUP):
-            table = pa.Table.from_pylist([_for_hub(row) for row in batch.to_pylist()], schema)
+    with pq.ParquetWriter(target, schema, write_page_index=True) as writer:
+        for group in in_batches(map(_for_hub, stored_rows(source, schema.names)), ROWS_PER_GROUP):
+            table = pa.Table.from_pylist(group, schema)
             writer.write_table(table)
             rows, size = rows + table.num_rows, size + table.nbytes
     return rows, size
