@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 
 from mmupt.baselines.dpo import TRL_FOLDER
 from verl_ext.answers import extract_answer
-from verl_ext.metric_names import RESPONSE_LENGTH
+from verl_ext.metric_names import RESPONSE_LENGTH, STEP_SECONDS
 
 HERE = Path(__file__).resolve().parent
 COMMON = ("trainer.val_before_train=False", "trainer.test_freq=-1", "mmupt.evaluation_files=null")
@@ -100,7 +100,7 @@ def run_verl(folder: Path, steps: int, overrides: Sequence[str]) -> Run:
     )
     (file,) = folder.glob("tensorboard/**/events.out.tfevents.*")
     events = EventAccumulator(str(file)).Reload()
-    seconds = events.Scalars("timing_s/step")
+    seconds = events.Scalars(STEP_SECONDS)
     ends = [event.wall_time for event in seconds]
     return Run(
         ends[0] - seconds[0].value - start,

@@ -3,6 +3,7 @@
 Quantities that TTRL (`ttrl_utils.py`) names have its names.
 """
 
+VOTE_PREFIX = "vote/"
 MAJORITY_RATIO = "vote/majority_ratio"
 LABEL_ACCURACY = "vote/label_accuracy"
 REWARD_ACCURACY = "vote/reward_accuracy"
@@ -17,10 +18,22 @@ TOO_FEW_ANSWERS_RATE = "vote/too_few_answers_rate"
 FAILED_RESPONSES = "vote/failed_responses"
 SCORING_SECONDS = "vote/scoring_seconds"
 POLICY_VERSIONS = "vote/policy_versions"
+# Logged by the policy loss `on_policy`.
+PROBABILITY_DIFFERENCE = "actor/rollout_probs_diff_mean"
 
 # veRL's own metrics.
+PROMPT_LENGTH = "prompt_length/mean"
 RESPONSE_LENGTH = "response_length/mean"
 MEAN_REWARD = "critic/rewards/mean"
+ENTROPY = "actor/entropy"
+KL_LOSS = "actor/kl_loss"
+GRADIENT_NORM = "actor/grad_norm"
+TOTAL_TOKENS = "perf/total_num_tokens"
+THROUGHPUT = "perf/throughput"
+TIMING_PREFIX = "timing_s/"
+# The step time excludes the validation after the step (trainer/ppo/v1/trainer_base.py).
+STEP_SECONDS = f"{TIMING_PREFIX}step"
+VALIDATION_SECONDS = f"{TIMING_PREFIX}testing"
 VALIDATION_PREFIX = "val-core/"
 # A pattern for any data source, which is group 1, and any number of samples.
 VALIDATION_ACCURACY = rf"{VALIDATION_PREFIX}(.+)/acc/mean@\d+"

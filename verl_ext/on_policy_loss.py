@@ -13,6 +13,8 @@ import torch
 from verl.trainer.ppo.core_algos import compute_policy_loss_vanilla, register_policy_loss
 from verl.utils.torch_functional import masked_mean
 
+from verl_ext.metric_names import PROBABILITY_DIFFERENCE
+
 
 @register_policy_loss("on_policy")
 def compute_policy_loss_on_policy(
@@ -36,4 +38,4 @@ def compute_policy_loss_on_policy(
     current = log_prob.detach()
     loss, metrics = compute_policy_loss_vanilla(current, log_prob, advantages, response_mask, **settings)
     difference = masked_mean((old_log_prob.exp() - current.exp()).abs(), response_mask)
-    return loss, {**metrics, "actor/rollout_probs_diff_mean": difference.item()}
+    return loss, {**metrics, PROBABILITY_DIFFERENCE: difference.item()}

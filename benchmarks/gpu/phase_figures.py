@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from benchmarks.gpu.machine import CardMemory
 from mmupt.models import shape_of
 from mmupt.training.memory_estimate import estimate
+from verl_ext.metric_names import PROMPT_LENGTH, RESPONSE_LENGTH, TIMING_PREFIX, TOTAL_TOKENS
 
 # Phases that process response tokens alone, and all tokens, as in veRL's timing_per_token_ms.
 RESPONSE_PHASES = ("gen",)
@@ -41,15 +42,14 @@ def phases_of(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
     The phase `other` is the part of the step outside veRL's phases.
     """
-    prefix = "timing_s/"
-    sequences = metrics["perf/total_num_tokens"]
+    sequences = metrics[TOTAL_TOKENS]
     # veRL logs the total of all tokens, but only the mean response length.
-    mean = metrics["prompt_length/mean"] + metrics["response_length/mean"]
-    responses = sequences * metrics["response_length/mean"] / mean
+    mean = metrics[PROMPT_LENGTH] + metrics[RESPONSE_LENGTH]
+    responses = sequences * metrics[RESPONSE_LENGTH] / mean
     phases: dict[str, dict[str, Any]] = {}
     for key, seconds in metrics.items():
-        if key.startswith(prefix):
-            phase = key.removeprefix(prefix)
+        if key.startswith(TIMING_PREFIX):
+            phase = key.removeprefix(TIMING_PREFIX)
             tokens = responses if phase in RESPONSE_PHASES else sequences if phase in SEQUENCE_PHASES else None
             rate = None if tokens is None or not seconds else round(tokens / seconds, 1)
             phases[phase] = {"seconds": round(seconds, 3), "tokens_per_second": rate}

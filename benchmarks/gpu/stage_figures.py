@@ -13,6 +13,7 @@ from benchmarks.gpu.model_flops import PEAK_FLOPS, flops
 from benchmarks.gpu.phase_figures import estimated, phases_of, summary
 from benchmarks.gpu.stages import Stage, image_of
 from mmupt.models import shape_of
+from verl_ext.metric_names import PROMPT_LENGTH, RESPONSE_LENGTH
 
 # Keys of the composed recipe that decide time and memory.
 SETTINGS = (
@@ -98,8 +99,8 @@ def workload(stage: Stage, model: Path, metrics: Mapping[str, Any]) -> dict[str,
         "responses_per_prompt": stage.responses,
         "image_px": [side, side],
         "visual_tokens": tokens,
-        "prompt_tokens": metrics["prompt_length/mean"],
-        "response_tokens": metrics["response_length/mean"],
+        "prompt_tokens": metrics[PROMPT_LENGTH],
+        "response_tokens": metrics[RESPONSE_LENGTH],
     }
 
 
@@ -115,8 +116,8 @@ def update_rate(
 
     hf_config = AutoConfig.from_pretrained(model)
     patches = image_of(stage, model)[1] // hf_config.vision_config.patch_size
-    length = round(metrics["prompt_length/mean"] + metrics["response_length/mean"])
-    work = flops(hf_config, length, patches, patches)
+    length = round(metrics[PROMPT_LENGTH] + metrics[RESPONSE_LENGTH])
+    one = flops(hf_config, length, patches, patches)
     cards = config.trainer.n_gpus_per_node * config.trainer.nnodes
     sequences = stage.prompts * stage.responses
     rates = {

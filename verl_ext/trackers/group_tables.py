@@ -14,10 +14,11 @@ from PIL import Image
 
 from verl_ext.datasets.rows_by_id import RowsById
 from verl_ext.images import ImageError, decode
+from verl_ext.metric_names import VOTE_PREFIX
 from verl_ext.trackers.runs import OncePerStep
 from verl_ext.unknown_keys import is_whole, refuse_unknown_keys
 
-NAME = "vote/groups"
+NAME = f"{VOTE_PREFIX}groups"
 # Maximum side of an image, in pixels.
 PICTURE_SIDE = 512
 # Maximum number of responses per group, and maximum length of a text.
@@ -201,7 +202,7 @@ def _swanlab(logger: Any, rows: Rows, pictures: Pictures, step: int) -> None:
         for row, images in zip(rows, pictures, strict=True)
         for image in images
     ]
-    swanlab.log({NAME: table, **({"vote/pictures": captioned} if captioned else {})}, step=step)
+    swanlab.log({NAME: table, **({f"{VOTE_PREFIX}pictures": captioned} if captioned else {})}, step=step)
 
 
 def _trackio(logger: Any, rows: Rows, pictures: Pictures, step: int) -> None:

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from statistics import fmean
 
 from mmupt.console.events import Step
-from verl_ext.metric_names import LABEL_ACCURACY, MAJORITY_RATIO, REWARD_ACCURACY, VALIDATION_ACCURACY
-
-# veRL's step time excludes the validation after the step (trainer/ppo/v1/trainer_base.py).
-STEP_SECONDS = "timing_s/step"
-VALIDATION_SECONDS = "timing_s/testing"
-TOKENS = "perf/total_num_tokens"
+from verl_ext.metric_names import (
+    LABEL_ACCURACY,
+    MAJORITY_RATIO,
+    REWARD_ACCURACY,
+    STEP_SECONDS,
+    TOTAL_TOKENS,
+    VALIDATION_ACCURACY,
+    VALIDATION_SECONDS,
+)
 
 
 def read_step(line: str | bytes, total: int | None) -> Step:
@@ -21,7 +24,7 @@ def read_step(line: str | bytes, total: int | None) -> Step:
     data: Mapping[str, float] = {name: value for name, value in content["data"].items() if value is not None}
     accuracies = [value for name, value in data.items() if re.fullmatch(VALIDATION_ACCURACY, name)]
     seconds = data.get(STEP_SECONDS)
-    tokens = data.get(TOKENS)
+    tokens = data.get(TOTAL_TOKENS)
     return Step(
         content["step"],
         total,

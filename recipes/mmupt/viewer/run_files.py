@@ -21,11 +21,20 @@ from mmupt.viewer.row_pictures import RowPictures
 from mmupt.viewer.voted_groups import VotedGroups
 from verl_ext.collapse import History
 from verl_ext.files import file_list
+from verl_ext.metric_names import (
+    ENTROPY,
+    GRADIENT_NORM,
+    KL_LOSS,
+    MEAN_REWARD,
+    RESPONSE_LENGTH,
+    THROUGHPUT,
+    VALIDATION_PREFIX,
+    VOTE_PREFIX,
+)
 
 # Metrics that the page draws.
-METRICS = re.compile(
-    r"val-core/.+|vote/.+|response_length/mean|critic/rewards/mean|actor/(entropy|kl_loss|grad_norm)|perf/throughput"
-)
+_NAMES = (RESPONSE_LENGTH, MEAN_REWARD, ENTROPY, KL_LOSS, GRADIENT_NORM, THROUGHPUT)
+METRICS = re.compile("|".join((f"({VALIDATION_PREFIX}|{VOTE_PREFIX}).+", *map(re.escape, _NAMES))))
 
 
 class RunFiles:
