@@ -117,7 +117,7 @@ def update_rate(
     hf_config = AutoConfig.from_pretrained(model)
     patches = image_of(stage, model)[1] // hf_config.vision_config.patch_size
     length = round(metrics[PROMPT_LENGTH] + metrics[RESPONSE_LENGTH])
-    one = flops(hf_config, length, patches, patches)
+    work = flops(hf_config, length, patches, patches)
     cards = config.trainer.n_gpus_per_node * config.trainer.nnodes
     sequences = stage.prompts * stage.responses
     rates = {

@@ -22,45 +22,41 @@ def _below(prefixes: str, names: str) -> tuple[str, ...]:
     return tuple(f"{prefix}.{name}" for prefix in prefixes.split() for name in names.split())
 
 
-# A pattern covers a key and all keys below it; `*` matches any text.
+# A pattern covers a key and all keys below it; `*` matches any text. tests/mmupt/test_resume_rules.py lists all other keys.
 MAY_CHANGE = (
-    "*.profiler",
-    "global_profiler",
-    *_below("data", "cache_dir dropped_rows filter_overlong_prompts_workers use_shm val_batch_size"),
     *_below(
-        "actor_rollout_ref.model critic.model",
-        """enable_activation_offload enable_gradient_checkpointing fused_kernel_options
-        override_config.attn_implementation tiled_mlp use_fused_kernels use_liger use_remove_padding use_shm""",
-    ),
-    *_below(
-        "actor_rollout_ref.actor actor_rollout_ref.ref critic",
+        "*",
         """calculate_entropy entropy_checkpointing entropy_from_logits_chunk_size entropy_from_logits_with_chunking
         forward_max_token_len_per_gpu forward_micro_batch_size forward_micro_batch_size_per_gpu
         log_prob_max_token_len_per_gpu log_prob_micro_batch_size log_prob_micro_batch_size_per_gpu
-        log_prob_use_dynamic_bsz pad_to_length ppo_infer_max_token_len_per_gpu ppo_max_token_len_per_gpu
-        ppo_micro_batch_size ppo_micro_batch_size_per_gpu ulysses_sequence_parallel_size use_dynamic_bsz
-        use_fused_kernels use_prefix_grouper use_remove_padding use_torch_compile""",
+        log_prob_use_dynamic_bsz pad_to_length ppo_max_token_len_per_gpu ppo_micro_batch_size
+        ppo_micro_batch_size_per_gpu profiler ulysses_sequence_parallel_size use_dynamic_bsz use_fused_kernels
+        use_prefix_grouper use_remove_padding use_torch_compile""",
+    ),
+    "global_profiler",
+    *_below("data", "cache_dir dropped_rows filter_overlong_prompts_workers use_shm val_batch_size"),
+    *_below(
+        "*.model",
+        """enable_activation_offload enable_gradient_checkpointing fused_kernel_options
+        override_config.attn_implementation tiled_mlp use_liger use_shm""",
     ),
     *_below(
         "actor_rollout_ref.*.fsdp_config critic.fsdp",
-        """entropy_checkpointing entropy_from_logits_chunk_size entropy_from_logits_with_chunking forward_prefetch
-        full_determinism offload_policy optimizer_offload pad_to_length pad_to_length_bucket param_offload
-        reshard_after_forward ulysses_sequence_parallel_size use_no_sync_for_gradient_accumulation use_torch_compile
-        wrap_policy""",
+        """forward_prefetch full_determinism offload_policy optimizer_offload pad_to_length_bucket param_offload
+        reshard_after_forward use_no_sync_for_gradient_accumulation wrap_policy""",
     ),
     "actor_rollout_ref.nccl_timeout",
     *_below(
-        "actor_rollout_ref.rollout reward.reward_model.rollout reward_model.rollout distillation.teacher_models.*",
-        """cudagraph_capture_sizes data_parallel_size disable_log_stats disaggregation enable_chunked_prefill
-        enable_prefix_caching enforce_eager engine_kwargs expert_parallel_size free_cache_engine full_determinism
-        gpu_memory_utilization layered_summon load_format max_num_batched_tokens max_num_seqs multi_stage_wake_up
-        pipeline_model_parallel_size scheduling_policy skip_tokenizer_init tensor_model_parallel_size""",
+        "*.rollout distillation.teacher_models.*",
+        """cudagraph_capture_sizes data_parallel_size disable_log_stats enable_chunked_prefill enable_prefix_caching
+        enforce_eager expert_parallel_size free_cache_engine gpu_memory_utilization load_format max_num_batched_tokens
+        max_num_seqs skip_tokenizer_init tensor_model_parallel_size""",
     ),
     *_below(
-        "actor_rollout_ref.rollout",
-        """agent.num_workers checkpoint_engine enable_sleep_mode log_prob_max_token_len_per_gpu
-        log_prob_micro_batch_size log_prob_micro_batch_size_per_gpu log_prob_use_dynamic_bsz
-        moe_load_balance_metrics_interval n_gpus_per_node nnodes prometheus router_config_path trace""",
+        "*.rollout",
+        """agent.num_workers checkpoint_engine disaggregation enable_sleep_mode engine_kwargs full_determinism
+        layered_summon moe_load_balance_metrics_interval multi_stage_wake_up n_gpus_per_node nnodes
+        pipeline_model_parallel_size prometheus router_config_path scheduling_policy trace""",
     ),
     *_below("distillation", "n_gpus_per_node nnodes teacher_models.*.num_replicas"),
     *_below("mmupt.baseline", "dpo.micro_batch_size dpo.save_steps sft.micro_batch_tokens sft.save_steps"),
@@ -71,7 +67,6 @@ MAY_CHANGE = (
     ),
     "ray_kwargs",
     *_below("reward", "num_workers reward_model.n_gpus_per_node reward_model.nnodes"),
-    "reward.reward_model.rollout.enable_sleep_mode",
     *_below("reward.sandbox_fusion sandbox_fusion", "max_concurrent memory_limit_mb"),
     *_below("reward_model", "n_gpus_per_node nnodes num_workers"),
     *_below(
