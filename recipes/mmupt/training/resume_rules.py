@@ -22,7 +22,8 @@ def _below(prefixes: str, names: str) -> tuple[str, ...]:
     return tuple(f"{prefix}.{name}" for prefix in prefixes.split() for name in names.split())
 
 
-# A pattern covers a key and all keys below it; `*` matches any text. tests/mmupt/test_resume_rules.py lists all other keys.
+# A pattern covers a key and all keys below it; `*` matches any text. All other keys are listed in
+# tests/mmupt/test_resume_rules.py.
 MAY_CHANGE = (
     *_below(
         "*",
