@@ -37,6 +37,11 @@ _SHORT_AMOUNT = re.compile(r"(-?\d+(?:\.\d+)?)([kKMB])")
 _MIXED = re.compile(r"^(\d+)\s+and\s+(?=\d+/\d|\\frac\s*\{\d+\}\s*\{\d+\})")
 _POUNDS = re.compile(r"(?<=\d)\s+pounds?(?![A-Za-z])", re.IGNORECASE)
 _YEN = re.compile(r"¥\s*(\d[\d,.]*)")
+# Cents behind a decimal comma, which may also separate a list.
+_CENTS_BEHIND_COMMA = re.compile(
+    r"(?=.*(?:€|EUR|euro|\.\d{3},))(?P<sign>-?€?\s*)(?P<whole>[1-9]\d{0,2}(?:\.\d{3})+|\d+),(?P<cents>\d\d)"
+    r"(?P<unit>\s*[A-Za-z][^,\d]*)?"
+)
 # A share and its whole, which other answers leave out.
 _SHARE_OF = re.compile(
     r"((?:an?\s+)?[^,;=]{0,40}(?:/\d{1,9}|%|\}|percent|half|thirds?|quarters?|fourths?|fifths?|sixths?|eighths?|tenths?))\s+of\s+"
@@ -220,13 +225,15 @@ def _detailed_key(text: str, detail: tuple[str, str], depth: int) -> Key:
 
 
 def _other_reading(text: str) -> str | None:
-    """Return a second reading: options for a, b; 2 3/4 for 2 and 3/4; money for pounds and ¥; 1200 for 1.2K."""
+    """Return a second reading: B, C for b, c; €1.50 for €1,50; £5 for 5 pounds; 1200 for 1.2K."""
     if _SMALL_LETTERS.fullmatch(text):
         return text.upper()
     if (short := _SHORT_AMOUNT.fullmatch(text)) is not None:
         return f"{short[1]} {MAGNITUDES[short[2].lower()]}"
     if " and " in text and (mixed := _MIXED.sub(r"\1 ", text)) != text:
         return mixed
+    if "," in text and (amount := _CENTS_BEHIND_COMMA.fullmatch(text)) is not None:
+        return f"{amount['sign']}{amount['whole'].replace('.', '')}.{amount['cents']}{amount['unit'] or ''}"
     if "ound" in text and _POUNDS.search(text):
         return _POUNDS.sub(" GBP", text)
     return f"{yen[1]} JPY" if text[:1] == "¥" and (yen := _YEN.fullmatch(text)) else None

@@ -105,6 +105,11 @@ _TIMES = ("s", "h", "hr", "min", "sec", "second", "hour", "minute")
 _DELIMITERS = re.compile(r"\\[()\[\]]|(?<!\\)\$\$")
 _SPACES = re.compile(r"(?<!\\)\\[,;:!> ]|~")
 _BRACED_COMMA = re.compile(r"\s*\{\s*,\s*\}\s*")
+# A comma in braces is part of a number. If it does not separate thousands, it is a decimal comma.
+_DECIMAL_COMMA = re.compile(
+    r"^(?P<before>[^(\[,]*?)(?<![\d.])(?P<whole>\d+)\s*\{\s*,\s*\}\s*"
+    r"(?P<decimals>(?:\d{1,2}|\d{4,}|(?<=\b0\{,\})\d{3})(?![\d.]))(?=[^)\],]*$)"
+)
 _SIZE_OF_BRACKET = re.compile(r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\s*")
 # Kept before a letter, where it may be the end of a command.
 _NEGATIVE_SPACE = re.compile(r"(?<!\\)\\!\s*(?![A-Za-z])")
@@ -155,6 +160,8 @@ def _without_dollars(text: str) -> str:
 def normalize(answer: str) -> str:
     """Return an answer in normalized spelling, trimmed. Idempotent."""
     text = before_latex(answer if answer.isascii() else _from_unicode(answer))
+    if "," in text:
+        text = _DECIMAL_COMMA.sub(r"\g<before>\g<whole>.\g<decimals>", text)
     if "(" in text and "." in text:
         text = _BRACKETED_DIGITS.sub(lambda match: rf"{match[1]}\overline{{{match[2]}}}", text)
     if "…" in text or ".." in text or "dots" in text:

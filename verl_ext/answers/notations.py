@@ -13,7 +13,7 @@ from verl_ext.answers.tokens import FRACTION_WORDS, NUMBER_WORDS
 from verl_ext.answers.units import unit_of
 
 _MONTHS = {spelled: MONTHS.index(name) + 1 for spelled, name in NAMES_OF_TIMES.items() if name in MONTHS}
-_NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?"
+_NUMBER = r"(?:(?!0+,)\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?"
 # A unit or a percent sign. A single letter right after the number is a variable, so it needs a space to be a unit.
 _POWER = r"(?:\^?[23]|/[A-Za-z]+(?:\^?[23])?)?"
 _UNIT = rf"(?:\s*[%°Ω]|\s*[numkMGμ]Ω|\s*(?:[A-Za-z]{{2,}}|°[CF]){_POWER}|\s+[A-Za-z]{_POWER})"

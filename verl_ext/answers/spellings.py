@@ -109,7 +109,17 @@ _RULES: Sequence[_Rule] = (
     _Rule(("∼", "~"), re.compile(_RANGE_BY_TILDE), r"\1 to "),
     _Rule(("--",), re.compile(r"(?<=[\d%°])\s*-{2,3}\s*(?=[\d$€£¥])|(?<=[A-Za-z]{2})-{2,3}(?=[A-Za-z]{2})"), "-"),
     # Two or more full stops separate thousands; a single one is a decimal point.
-    _Rule((".",), re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{3}){2,}(?![\d.])"), _without(".")),
+    _Rule(
+        (".",),
+        re.compile(r"(?<![\d.])(\d{1,3}(?:\.\d{3}){2,})(?:,(\d{1,2})(?![\d.,)\]]))?(?![\d.])"),
+        lambda match: match[1].replace(".", "") + (f".{match[2]}" if match[2] else ""),
+    ),
+    # No number of a list starts with a zero: 0,05 and 3,05 have decimal commas.
+    _Rule(
+        (",0",),
+        re.compile(r"^([^,()\[\]{}]*)(?<![\d.])(\d+),(0\d(?:\d{2,})?|(?<=\b0,)0\d{2})(?![\d.])(?=[^,()\[\]{}]*$)"),
+        r"\1\2.\3",
+    ),
     _Rule(("'",), re.compile(r"(?<![\d'])\d{1,3}(?:'\d{3})+(?![\d'])"), _without("'")),
     _Rule(("到", "至"), re.compile(r"^从?(-?\d[\d.%°]*)\s*[到至]\s*(?=-?\d)"), r"\1 to "),
     # Money
@@ -130,7 +140,7 @@ _RULES: Sequence[_Rule] = (
         ),
         _money_before,
     ),
-    _Rule(("$", "€", "£", "₹", "₩", "₽"), re.compile(r"^(-?\d[\d,]*(?:\.\d+)?)\s*([$€£₹₩₽])$"), r"\2\1"),
+    _Rule(("$", "€", "£", "₹", "₩", "₽"), re.compile(r"^(-?\d[\d,]*(?:\.\d+(?:,\d\d)?)?)\s*([$€£₹₩₽])$"), r"\2\1"),
     _Rule(
         ("$", "€", "£", "¥", "₹"),
         re.compile(r"^(-?[$€£¥₹]\s*\d[\d,]*(?:\.\d+)?)\s*([kKmMbB]|[mb]n|mln|mil)$"),

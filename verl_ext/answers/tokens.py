@@ -56,7 +56,10 @@ _TOKEN = re.compile(
     |(?P<symbol><=|>=|!=|==|:=|\*\*|.)""".replace("OTHER", _OTHER).replace("IN_ORDER", IN_ORDER),
     re.VERBOSE | re.DOTALL,
 )
-_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!,?\d)|\d{1,3}(?: \d{3})+(?:\.\d+)?(?!\d)(?! ?\d*/\d{3})")
+# No thousands follow a zero: 0,125 is a list or a decimal.
+_THOUSANDS = re.compile(
+    r"(?!0+[, ])(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!,?\d)|\d{1,3}(?: \d{3})+(?:\.\d+)?(?!\d)(?! ?\d*/\d{3}))"
+)
 FUNCTIONS = {
     "sin": "sin", "cos": "cos", "tan": "tan", "cot": "cot", "sec": "sec", "csc": "csc", "arcsin": "asin",
     "arccos": "acos", "arctan": "atan", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "ln": "ln", "log": "log",
