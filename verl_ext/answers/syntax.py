@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from verl_ext.answers.algebra import Algebra, TooLarge, Undefined
-from verl_ext.answers.expressions import assigned_value
+from verl_ext.answers.expressions import assigned_value, may_be_counted
 from verl_ext.answers.intervals import solution_interval, union
 from verl_ext.answers.normal_form import Monomial, Rational, Sum, collect, name, number
 from verl_ext.answers.operators import OperatorParser
@@ -82,6 +82,9 @@ class _Parser(OperatorParser):
         if self._next.kind != "end":
             self._fail()
         if len(items) == 1:
+            if may_be_counted(items[0]):
+                self.named = [(items[0].parts[0].text, items[0].parts[1])]
+                return items[0], items[0].parts[1]
             value = assigned_value(items[0])
             if isinstance(value, Form) and value.kind == "set" and len(value.parts) == 1:
                 (value,) = value.parts
@@ -138,6 +141,8 @@ class _Parser(OperatorParser):
             return right
         if self._is_constant(right) and all(self._is_label(side) or self._is_constant(side) for side in left):
             label = next((side for side in left if not self._is_constant(side)), None)
+            if label is not None and (unknown := _unknown_in_bars(label)) is not None:
+                return self._solutions(unknown, right)
             return right if label is None else Form(f"{label.text}={right.text}", "assignment", (label, right))
         if len(left) == 1 and self._is_constant(left[0]) and self._is_label(right):
             return Form(f"{right.text}={left[0].text}", "assignment", (right, left[0]))
@@ -159,6 +164,16 @@ class _Parser(OperatorParser):
         elif left[0].text == "y" and isinstance(right, Sum) and variables(right) == {"x"}:
             self.formula = self._compare(name("f(x)"), "=", right)
         return equation
+
+    def _solutions(self, inside: Sum, right: Value) -> Value:
+        """Return the solutions of an equation such as |x - 1| = 3, or the equation if they are not rational."""
+        absolute = self.algebra.call("abs", inside)
+        distance = right.rational if isinstance(right, Sum) else None
+        if distance is None or distance < 0:
+            return self._compare(absolute, "=", right)
+        sides = (self.algebra.subtract(inside, number(side)) for side in (distance, -distance))
+        solutions = [solution for side in sides if (solution := solved_for(side)) is not None]
+        return set_of(map(assigned_value, solutions)) if len(solutions) == 2 else self._compare(absolute, "=", right)
 
     def _is_constant(self, value: Value) -> bool:
         return variables(value) <= self.units
@@ -221,6 +236,15 @@ def _lines_or_conditions(relations: Sequence[Value]) -> Form:
     ends = interval.parts if interval else ()
     numbers = [value for end in ends if isinstance(end, Sum) and (value := end.rational) is not None]
     return set_of(relations) if len(numbers) == 2 and numbers[0] > numbers[1] else together
+
+
+def _unknown_in_bars(value: Value) -> Sum | None:
+    """Return the expression in x or y whose absolute value this is; None for other values, such as |AB| and |z|."""
+    if isinstance(value, Form) or len(value.terms) != 1:
+        return None
+    ((atom, _), *others) = value.terms[0][0]
+    inside = atom.parts[0] if atom.text.startswith("abs(") and not others else None
+    return inside if isinstance(inside, Sum) and variables(inside) in ({"x"}, {"y"}) else None
 
 
 def _is_product_of_names(value: Value) -> bool:
@@ -400,5 +424,8 @@ def _sum_without_units(value: Sum, units: set[str]) -> tuple[Sum, str] | None:
     result = collect(bare)
     symbols = units_of_terms - {""}
     if len(symbols) > 1 or ("" in units_of_terms and symbols and symbols != {"°"} and variables(result)):
+        return None
+    if symbols & {"%", "‰"} and variables(result):
+        # A number shows by its size whether it is a percentage, x does not.
         return None
     return result, symbols.pop() if symbols else ""
