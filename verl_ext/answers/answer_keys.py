@@ -28,12 +28,18 @@ CACHE = 4096
 # Maximum nesting of phrases around an answer.
 MAX_WORDING = 5
 
+# Bold letters are vectors; an accent says so already.
+_BOLD_LETTER = re.compile(
+    r"(?P<accent>\\(?:vec|overrightarrow|hat|widehat|bar|overline|dot|ddot|tilde)\s*\{?\s*)?"
+    r"\\(?:mathbf|boldsymbol|bm)(?:\s*\{\s*(?P<braced>[a-z])\s*\}|\s+(?P<letter>[a-z])(?![A-Za-z]))"
+)
 _INTEGER = re.compile(r"-?\d{1,15}")
 LETTER = re.compile(
     r"[(\[]?([A-Z])[)\].:]*|\(?([a-e])\)[.:]?|(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+[(\[]?([A-Za-z])[)\].:]*"
 )
 LETTER_IN_BRACKETS = re.compile(r"\([a-e]\)")
 _SHORT_AMOUNT = re.compile(r"(-?\d+(?:\.\d+)?)([kKMB])")
+_MOLAR = re.compile(r"(\d[\d.]*)\s+M")
 _MIXED = re.compile(r"^(\d+)\s+and\s+(?=\d+/\d|\\frac\s*\{\d+\}\s*\{\d+\})")
 _POUNDS = re.compile(r"(?<=\d)\s+pounds?(?![A-Za-z])", re.IGNORECASE)
 _YEN = re.compile(r"¥\s*(\d[\d,.]*)")
@@ -151,7 +157,20 @@ def answer_key(answer: str) -> Key:
     if _INTEGER.fullmatch(answer):
         value = number(int(answer))
         return Key(value.text, value)
-    return _text_key(normalize(answer))
+    key = _text_key(text := normalize(answer))
+    return key if (vectors := _BOLD_LETTER.sub(_with_arrow, answer)) == answer else _key_of_vectors(text, key, vectors)
+
+
+def _with_arrow(match: re.Match[str]) -> str:
+    return match[0] if match["accent"] else rf"\vec{{{match['braced'] or match['letter']}}}"
+
+
+def _key_of_vectors(text: str, plain: Key, answer: str) -> Key:
+    """Return the key of an answer whose bold letters are vectors; a single bold letter may as well be emphasis."""
+    vectors = _text_key(normalize(answer))
+    is_emphasis = sum(map(str.isalnum, text)) == 1 or (vectors.is_words and "×" not in text)
+    key, other = (plain, vectors) if is_emphasis else (vectors, plain)
+    return key if key.instead or key == other else replace(key, instead=other)
 
 
 def _text_key(text: str, depth: int = 0) -> Key:
@@ -198,6 +217,9 @@ def _text_key(text: str, depth: int = 0) -> Key:
         return Key(f"{letter_alone.text}: {words.bare.text}", letter_alone.value, letter_alone, details, words)
     try:
         key = _math_key(unit_in_brackets(text) or text)
+        if (molar := _MOLAR.fullmatch(text)) is not None:
+            # The whole key is the other reading, because 5 M may be millions and is not 5.
+            return replace(key, instead=replace(_math_key(f"{molar[1]} mol/L"), core=None, details=()))
         return replace(key, instead=_text_key(other, MAX_WORDING)) if (other := _other_reading(text)) else key
     except NotMath:
         return _labelled_key(text) or _key_of_value(text) or _worded_key(text, depth)

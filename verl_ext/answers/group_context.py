@@ -36,7 +36,8 @@ def _follow(classes: list[list[Key]]) -> list[list[Key]]:
         targets = [
             other
             for other, candidates in enumerate(classes)
-            if other != position and any(key.agrees_with(meant) for key in candidates for meant in instead)
+            if other != position
+            and any(key == meant or key.agrees_with(meant) for key in candidates for meant in instead)
         ]
         if len(targets) == 1:
             meant_by[targets[0]].append(position)

@@ -243,6 +243,8 @@ _RULES: Sequence[_Rule] = (
         ),
         r"\g<0> ",
     ),
+    # Molarity: no one counts in hundredths of a million.
+    _Rule((" M",), re.compile(r"((?<![\d.])0?\.\d+|×\s*10\s*\^\s*\{?\s*-\s*\d+\s*\}?)\s+M$"), r"\1 molar"),
     _Rule((" unit ",), re.compile(r"(?<=\d) unit (?=(?:cube|square|triangle)s?$)"), " "),
     _Rule(("°",), re.compile(r"^([NS])\s*(\d+(?:\.\d+)?°)\s*([EW])$"), r"\1 \2 \3"),
     _Rule(("er cent",), re.compile(r"\bper\s+cent\b", re.I), "percent"),

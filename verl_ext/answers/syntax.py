@@ -39,6 +39,8 @@ _MATRIX = re.compile(
     r"\\end\s*\{(?P=kind)\}\s*[)\]|]?(?P<transposed>\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?)?",
     re.DOTALL,
 )
+# The unit of 1 mol/L, which is also that of 1 M.
+_MOLARITY = "L^(-1)*mol"
 # Quantities that a formula may define. y = 2x + 1 is a line and AB = 2CD a relation, not a formula.
 _DEFINED = re.compile(r"(?![xy]$)[A-Za-zα-ωΩ](?:_\w+|'+|(?:'+|\^\(-1\))?\([a-z]\))?")
 # A value with a label in words: 24 in Area of △ABC = 24 and in Area = bh/2 = 24.
@@ -141,11 +143,9 @@ class _Parser(OperatorParser):
             return right
         if self._is_constant(right) and all(self._is_label(side) or self._is_constant(side) for side in left):
             label = next((side for side in left if not self._is_constant(side)), None)
-            if label is not None and (unknown := _unknown_in_bars(label)) is not None:
-                return self._solutions(unknown, right)
-            return right if label is None else Form(f"{label.text}={right.text}", "assignment", (label, right))
+            return right if label is None else self._assignment(label, right)
         if len(left) == 1 and self._is_constant(left[0]) and self._is_label(right):
-            return Form(f"{right.text}={left[0].text}", "assignment", (right, left[0]))
+            return self._assignment(right, left[0])
         if len(left) > 1:
             if not self._is_constant(right):
                 self._fail()
@@ -165,15 +165,18 @@ class _Parser(OperatorParser):
             self.formula = self._compare(name("f(x)"), "=", right)
         return equation
 
-    def _solutions(self, inside: Sum, right: Value) -> Value:
-        """Return the solutions of an equation such as |x - 1| = 3, or the equation if they are not rational."""
-        absolute = self.algebra.call("abs", inside)
-        distance = right.rational if isinstance(right, Sum) else None
-        if distance is None or distance < 0:
-            return self._compare(absolute, "=", right)
-        sides = (self.algebra.subtract(inside, number(side)) for side in (distance, -distance))
-        solutions = [solution for side in sides if (solution := solved_for(side)) is not None]
-        return set_of(map(assigned_value, solutions)) if len(solutions) == 2 else self._compare(absolute, "=", right)
+    def _assignment(self, label: Value, value: Value) -> Form:
+        """Assign a value to a label. |x - 1| = 3 is an equation, which has two solutions if they are rational."""
+        inside = _unknown_in_bars(label)
+        if inside is None:
+            return Form(f"{label.text}={value.text}", "assignment", (label, value))
+        distance = value.rational if isinstance(value, Sum) else None
+        if distance is not None and distance >= 0:
+            sides = (self.algebra.subtract(inside, number(side)) for side in (distance, -distance))
+            solutions = [solution.parts[1] for side in sides if (solution := solved_for(side)) is not None]
+            if len(solutions) == 2:
+                return set_of(solutions)
+        return self._compare(label, "=", value)
 
     def _is_constant(self, value: Value) -> bool:
         return variables(value) <= self.units
@@ -353,7 +356,7 @@ def _parse(text: str) -> ParsedAnswer:
     if parser.units and (without := _without_units(core, parser.units)) is not None:
         core, unit = without
         if unit:
-            details["unit"] = unit
+            details["unit"] = _MOLARITY if unit == "M" else unit
     if not details:
         formula = parser.formula if isinstance(value, Form) and value.kind == "relation =" else None
         return ParsedAnswer(value, instead=formula or solution_interval(value) or _components(value))

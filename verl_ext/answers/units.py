@@ -161,6 +161,8 @@ for _symbol, _name in (
     UNITS[_name] = UNITS[f"{_name}s"] = _symbol
 for _word in ("cm", "mm", "km"):
     UNITS[f"{_word}s"] = _word
+# Molarity. M after a number is a factor or a million; `spellings` finds out where it is molarity.
+UNITS["molar"] = "M"
 _CASE_MATTERS = frozenset(f"m{symbol.lower()}" for symbol in _PREFIXED if symbol not in ("L", "Hz", "s"))
 CHINESE_UNITS = sorted((unit for unit in UNITS if not unit.isascii() and unit.isalpha()), key=len, reverse=True)
 # "5 square cm" and "5 cm squared".

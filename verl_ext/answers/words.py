@@ -26,8 +26,13 @@ _BRACED_LETTER = re.compile(r"([_^])\{(\w)\}")
 # Formulas that cannot be parsed as products of names: H_2SO_4, Ca(OH)_2 and Na^+.
 _CHEMICAL = re.compile(r"[A-Z][a-z]?(?:[A-Z][a-z]?|[()_{}\d])*(?:\^\{?\d?[+-]\}?|[+-])?")
 _INDEX = re.compile(r"[_{}]")
-# The charge of Na+. In Fe3+ it looks like an index.
+# The charge of Na+.
 _CHARGE = re.compile(r"(?<=[A-Za-z)])(?=[+-]$)")
+# Charges without ^, where only one ion can be meant: Ca2+, NH4+, NO3-, SO42-; not O2-, FeCl2+.
+_PLAIN_ION = re.compile(
+    r"((?!He|Ne|Ar|Kr|Xe|Rn|Cl|Br|At)[A-Z][a-z])([2-4]\+)|([A-Z][A-Za-z\d()]*H\d)(\+)"
+    r"|([A-Z][A-Za-z\d()]*(?:[OHFI)]|Cl|Br)[2-9])([2-4]?-)"
+)
 _ARROW = re.compile(r"-{1,2}>|→")
 # Symmetric relations: AB ∥ CD is the same as CD ∥ BA.
 _MUTUAL = re.compile(r"\s*(\w{1,2})\s*([∥⊥])\s*(\w{1,2})\s*")
@@ -60,6 +65,8 @@ _NO_CHINESE_ITEMS = re.compile("[是否不对错为的大小增减正负左右�
 def words_of(text: str) -> str:
     """Normalize words: case, spaces around symbols, commas and hyphens do not matter."""
     if not (packed := text.replace(" ", "")).isalpha() and _CHEMICAL.fullmatch(packed):
+        if (ion := _PLAIN_ION.fullmatch(packed)) is not None:
+            packed = "^".join(filter(None, ion.groups()))
         text = _CHARGE.sub("^", _INDEX.sub("", packed))
     elif "→" in text or "->" in text:
         # A reaction or an ordering; the order of reactants does not matter.
