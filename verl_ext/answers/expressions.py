@@ -314,7 +314,7 @@ class ExpressionParser(TokenReader):
         argument, closing = self._tokens[self._position + 1 : self._position + 3]
         is_short = closing.text == ")" and (
             (argument.kind == "name" and argument.text != function and (function.isupper() or argument.text in "xtn"))
-            or (argument.kind == "number" and function in _FUNCTION_NAMES)
+            or (argument.kind == "number" and (function in _FUNCTION_NAMES or self._is_left_side_of_value()))
         )
         if is_short or function in ("f", "F") or function.endswith(("'", ")")):
             self._take()
@@ -331,6 +331,10 @@ class ExpressionParser(TokenReader):
                 return _named_point(function, items)
             self._go_to(position)
         return None
+
+    def _is_left_side_of_value(self) -> bool:
+        """Whether an answer starts as C(5) = 10 does, whose left side is no product."""
+        return self._position == 1 and self._tokens[self._position + 3].text == "="
 
     def _argument(self) -> Sum:
         """Parse the argument of a LaTeX command: braces, or one token."""

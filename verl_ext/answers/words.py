@@ -23,8 +23,9 @@ _PREFIX = re.compile(r"\b(non|anti|counter|(?:co|e)(?=-)|can(?= not\b))[- ](?=[a
 _HYPHEN = re.compile(r"(?<=[^\W\d_])\s*-\s*(?=[^\W\d_])")
 _SPACE_AROUND_SYMBOL = re.compile(r"\s*([^\w\s])\s*")
 _BRACED_LETTER = re.compile(r"([_^])\{(\w)\}")
-# Formulas that cannot be parsed as products of names: H_2SO_4, Ca(OH)_2 and Na^+.
-_CHEMICAL = re.compile(r"[A-Z][a-z]?(?:[A-Z][a-z]?|[()_{}\d])*(?:\^\{?\d?[+-]\}?|[+-])?")
+# Formulas that cannot be parsed as products of names, also with a number or water: H_2SO_4, 2Na^+, CuSO_4*5H_2O.
+_MOLECULE = r"[A-Z][a-z]?(?:[A-Z][a-z]?|[()_{}\d])*(?:\^\{?\d?[+-]\}?|[+-])?"
+_CHEMICAL = re.compile(rf"\d*{_MOLECULE}(?:\*\d*{_MOLECULE})?")
 _INDEX = re.compile(r"[_{}]")
 # The charge of Na+.
 _CHARGE = re.compile(r"(?<=[A-Za-z)])(?=[+-]$)")
@@ -65,9 +66,7 @@ _NO_CHINESE_ITEMS = re.compile("[是否不对错为的大小增减正负左右�
 def words_of(text: str) -> str:
     """Normalize words: case, spaces around symbols, commas and hyphens do not matter."""
     if not (packed := text.replace(" ", "")).isalpha() and _CHEMICAL.fullmatch(packed):
-        if (ion := _PLAIN_ION.fullmatch(packed)) is not None:
-            packed = "^".join(filter(None, ion.groups()))
-        text = _CHARGE.sub("^", _INDEX.sub("", packed))
+        text = "*".join(map(_formula, packed.split("*")))
     elif "→" in text or "->" in text:
         # A reaction or an ordering; the order of reactants does not matter.
         sides = _ARROW.split(_INDEX.sub("", text.replace(" ", "")))
@@ -80,6 +79,15 @@ def words_of(text: str) -> str:
     symbols = _BRACED_LETTER.sub(r"\1\2", _SPACE_AROUND_SYMBOL.sub(r"\1", text))
     words = _HYPHEN.sub(" ", _PREFIX.sub(r"\1", symbols)).replace(",", " ").split()
     return _SAME_PHRASE.get(phrase := " ".join(_SAME_WORD.get(word, word) for word in words), phrase)
+
+
+def _formula(text: str) -> str:
+    """Write a chemical formula without the marks of its indices, and with ^ before its charge."""
+    formula = text.lstrip("0123456789")
+    number = text.removesuffix(formula)
+    if (ion := _PLAIN_ION.fullmatch(formula)) is not None:
+        formula = "^".join(filter(None, ion.groups()))
+    return number + _CHARGE.sub("^", _INDEX.sub("", formula))
 
 
 def list_of_words(text: str) -> str | None:
