@@ -348,3 +348,43 @@ def test_a_small_letter_in_a_group_with_capitals_is_an_option(small: str, capita
     # Without capitals in the group, it may be a variable.
     assert canonical(small) != canonical(capital)
     assert same(small, f"{small}*1") and not same(f"2{small}", f"2{capital}")
+
+
+@given(st.integers(0, 99), st.integers(1, 9))
+def test_a_decimal_comma_is_read_only_where_a_list_cannot_be_meant(whole: int, digit: int) -> None:
+    assert same(f"{whole},0{digit}", f"{whole}.0{digit}")
+    assert same(f"{whole}{{,}}{digit}", f"{whole}.{digit}")
+    assert same(f"1.234.567,{digit}", f"1234567.{digit}")
+    assert same(f"{whole},0{digit} €", f"€{whole}.0{digit}")
+    assert same(f"{whole},{digit}", f"{digit}, {whole}") and not same(f"{whole},{digit}", f"{whole}.{digit}")
+    assert not same(f"0,{digit}25", f"{digit}25")
+
+
+@given(st.integers(1, 60), st.integers(-9, 9))
+def test_the_absolute_value_of_an_unknown_is_no_name_of_a_number(n: int, middle: int) -> None:
+    equation = f"|x - ({middle})| = {n}"
+    assert same(equation, f"x = {middle + n} or x = {middle - n}")
+    assert not same(equation, f"x = {n}") and not same(rf"|x - ({middle})| = \sqrt{{2}}", r"\sqrt{2}")
+    assert same(f"|AB| = {n}", str(n)) and same(f"|x - y| = {n}", str(n))
+
+
+@given(st.integers(1, 20), st.integers(0, 20))
+def test_combinations_are_not_permutations_though_both_may_be_points(n: int, k: int) -> None:
+    assert same(f"P({n}, {k})", f"C({n}, {k})") == (n < k)
+    assert same(f"P({n}, {k})", f"({n}, {k})") and same(f"C = ({n}, {k})", f"C({n}, {k})")
+    assert same(f"C({n}) = {k}", str(k))
+
+
+def test_molarity_joins_its_other_spelling_and_no_million() -> None:
+    assert len(classify(["0.1 M", "0.1", "0.1 mol/L", "0.1M"]).members) == 1
+    assert len(classify(["5 M", "5", "5 million"]).members) == 3
+    assert len(classify(["5 M", "5 mol/L"]).members) == 1
+
+
+def test_bold_letters_are_vectors_with_their_plain_letters_as_second_reading() -> None:
+    products = [r"\mathbf{a} \times \mathbf{b}", r"\mathbf{b} \times \mathbf{a}", r"a \times b"]
+    assert len(classify(products).members) == 3
+    assert same(products[0], r"\vec{a} \times \vec{b}")
+    assert len(classify([r"\mathbf{v}", r"\vec{v}"]).members) == len(classify([r"\mathbf{v}", "v"]).members) == 1
+    # An expression is one of vectors wherever its letters have arrows.
+    assert len(classify([r"2\mathbf{v}", r"2\vec{v}", "2v"]).members) == 2
