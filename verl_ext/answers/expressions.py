@@ -7,7 +7,6 @@ brackets, which may be more than an expression.
 import math
 import re
 from abc import abstractmethod
-from typing import TypeGuard
 
 from verl_ext.answers.algebra import MAX_FACTORIAL
 from verl_ext.answers.normal_form import ONE, Sum, name, number
@@ -34,7 +33,6 @@ _SINGULARS = {"people": "person", "children": "child"}
 _PLURAL = re.compile("(?:(?<=[xh])|(?<=ss))es$|(?<!s)s$")
 _NO_CHINESE_UNITS = "以多不超至到或分第左右"
 _POINT = re.compile(r"[A-Z](?:_\d)?'*")
-_WHOLE_NUMBERS = re.compile(r"\((\d{1,3}), (\d{1,3})\)")
 _FUNCTION_NAMES = frozenset("fghpqFGHPQ")
 _MINUS_FIRST = re.compile(r"\^ (?:\{ - 1 \}|- 1) \(")
 _CURRENCIES = frozenset("$€£¥₹₩₽")
@@ -366,14 +364,7 @@ class ExpressionParser(TokenReader):
 
 def _named_point(label: str, coordinates: list[Value]) -> Form:
     point = brackets(map(assigned_value, coordinates))
-    pair = _WHOLE_NUMBERS.fullmatch(point.text) if label in ("C", "P") else None
-    sign = "" if pair and int(pair[1]) >= int(pair[2]) else "="
-    return Form(f"{label}{sign}{point.text}", "assignment", (name(label), point))
-
-
-def may_be_counted(item: Value) -> TypeGuard[Form]:
-    """Whether an item such as C(5, 2) or P(5, 2) may be a number of combinations or permutations, besides a point."""
-    return isinstance(item, Form) and item.kind == "assignment" and "=" not in item.text
+    return Form(f"{label}={point.text}", "assignment", (name(label), point))
 
 
 def _has_vector(factor: Sum) -> bool:

@@ -105,9 +105,9 @@ _TIMES = ("s", "h", "hr", "min", "sec", "second", "hour", "minute")
 _DELIMITERS = re.compile(r"\\[()\[\]]|(?<!\\)\$\$")
 _SPACES = re.compile(r"(?<!\\)\\[,;:!> ]|~")
 _BRACED_COMMA = re.compile(r"\s*\{\s*,\s*\}\s*")
-# A comma in braces is part of a number. If it does not separate thousands, it is a decimal comma.
+# A comma in braces is part of a number. If it does not separate thousands, it is a decimal comma, but not in x_{1{,}2}.
 _DECIMAL_COMMA = re.compile(
-    r"^(?P<before>[^(\[,]*?)(?<![\d.])(?P<whole>\d+)\s*\{\s*,\s*\}\s*"
+    r"^(?P<before>(?:(?!\\\{)[^(\[,])*?)(?<![\d.])(?<!_\{)(?P<whole>\d+)\s*\{\s*,\s*\}\s*"
     r"(?P<decimals>(?:\d{1,2}|\d{4,}|(?<=\b0\{,\})\d{3})(?![\d.]))(?=[^)\],]*$)"
 )
 _SIZE_OF_BRACKET = re.compile(r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![A-Za-z])\s*")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from verl_ext.answers.algebra import Algebra, TooLarge, Undefined
-from verl_ext.answers.expressions import assigned_value, may_be_counted
+from verl_ext.answers.expressions import assigned_value
 from verl_ext.answers.intervals import solution_interval, union
 from verl_ext.answers.normal_form import Monomial, Rational, Sum, collect, name, number
 from verl_ext.answers.operators import OperatorParser
@@ -39,6 +39,7 @@ _MATRIX = re.compile(
     r"\\end\s*\{(?P=kind)\}\s*[)\]|]?(?P<transposed>\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?)?",
     re.DOTALL,
 )
+_WHOLE_NUMBERS = re.compile(r"\((\d{1,3}), (\d{1,3})\)")
 # The unit of 1 mol/L, which is also that of 1 M.
 _MOLARITY = "L^(-1)*mol"
 # Quantities that a formula may define. y = 2x + 1 is a line and AB = 2CD a relation, not a formula.
@@ -84,10 +85,12 @@ class _Parser(OperatorParser):
         if self._next.kind != "end":
             self._fail()
         if len(items) == 1:
-            if may_be_counted(items[0]):
-                self.named = [(items[0].parts[0].text, items[0].parts[1])]
-                return items[0], items[0].parts[1]
             value = assigned_value(items[0])
+            function = self._tokens[0].text
+            if function in ("C", "P") and self._tokens[1].text == "(" and _may_be_counted(value):
+                # P(5, 2) and C(5, 2) are the same point, but not the same number.
+                self.named = [(function, value)]
+                return Form(f"{function}{value.text}", "assignment", (name(function), value)), value
             if isinstance(value, Form) and value.kind == "set" and len(value.parts) == 1:
                 (value,) = value.parts
             return value, self.named[0][1] if self.named and is_relation(value) else value
@@ -239,6 +242,12 @@ def _lines_or_conditions(relations: Sequence[Value]) -> Form:
     ends = interval.parts if interval else ()
     numbers = [value for end in ends if isinstance(end, Sum) and (value := end.rational) is not None]
     return set_of(relations) if len(numbers) == 2 and numbers[0] > numbers[1] else together
+
+
+def _may_be_counted(point: Value) -> bool:
+    """Whether coordinates may as well be the numbers of combinations or permutations, as in C(5, 2)."""
+    numbers = _WHOLE_NUMBERS.fullmatch(point.text)
+    return numbers is not None and int(numbers[1]) >= int(numbers[2])
 
 
 def _unknown_in_bars(value: Value) -> Sum | None:

@@ -25,7 +25,7 @@ _SPACE_AROUND_SYMBOL = re.compile(r"\s*([^\w\s])\s*")
 _BRACED_LETTER = re.compile(r"([_^])\{(\w)\}")
 # Formulas that cannot be parsed as products of names, also with a number or water: H_2SO_4, 2Na^+, CuSO_4*5H_2O.
 _MOLECULE = r"[A-Z][a-z]?(?:[A-Z][a-z]?|[()_{}\d])*(?:\^\{?\d?[+-]\}?|[+-])?"
-_CHEMICAL = re.compile(rf"\d*{_MOLECULE}(?:\*\d*{_MOLECULE})?")
+_CHEMICAL = re.compile(rf"(?:\d{{1,2}}(?=[^\d]+[\d+-]))?{_MOLECULE}(?:\*\d{{0,2}}{_MOLECULE})?")
 _INDEX = re.compile(r"[_{}]")
 # The charge of Na+.
 _CHARGE = re.compile(r"(?<=[A-Za-z)])(?=[+-]$)")
