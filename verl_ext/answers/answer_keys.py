@@ -157,20 +157,24 @@ def answer_key(answer: str) -> Key:
     if _INTEGER.fullmatch(answer):
         value = number(int(answer))
         return Key(value.text, value)
-    key = _text_key(text := normalize(answer))
-    return key if (vectors := _BOLD_LETTER.sub(_with_arrow, answer)) == answer else _key_of_vectors(text, key, vectors)
+    return _key_of_vectors(answer) if _BOLD_LETTER.search(answer) else _text_key(normalize(answer))
 
 
-def _with_arrow(match: re.Match[str]) -> str:
-    return match[0] if match["accent"] else rf"\vec{{{match['braced'] or match['letter']}}}"
-
-
-def _key_of_vectors(text: str, plain: Key, answer: str) -> Key:
+def _key_of_vectors(answer: str) -> Key:
     """Return the key of an answer whose bold letters are vectors; a single bold letter may as well be emphasis."""
-    vectors = _text_key(normalize(answer))
+    text = normalize(_BOLD_LETTER.sub(_plain_letter, answer))
+    plain, vectors = _text_key(text), _text_key(normalize(_BOLD_LETTER.sub(_letter_with_arrow, answer)))
     is_emphasis = sum(map(str.isalnum, text)) == 1 or (vectors.is_words and "×" not in text)
     key, other = (plain, vectors) if is_emphasis else (vectors, plain)
     return key if key.instead or key == other else replace(key, instead=other)
+
+
+def _plain_letter(match: re.Match[str]) -> str:
+    return f"{match['accent'] or ' '}{match['braced'] or match['letter']}"
+
+
+def _letter_with_arrow(match: re.Match[str]) -> str:
+    return match[0] if match["accent"] else rf"\vec{{{match['braced'] or match['letter']}}}"
 
 
 def _text_key(text: str, depth: int = 0) -> Key:

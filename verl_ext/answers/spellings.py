@@ -117,7 +117,7 @@ _RULES: Sequence[_Rule] = (
     # No number of a list starts with a zero: 0,05 and 3,05 have decimal commas.
     _Rule(
         (",0",),
-        re.compile(r"^([^,()\[\]{}]*)(?<![\d.])(\d+),(0\d(?:\d{2,})?|(?<=\b0,)0\d{2})(?![\d.])(?=[^,()\[\]{}]*$)"),
+        re.compile(r"^([^,()\[\]{}]*)(?<![\d.])(\d+),(0\d(?:\d{2,})?|(?<=\b0,)0\d{2})(?![\d.])(?=[^,()\[\]{}]*,?$)"),
         r"\1\2.\3",
     ),
     _Rule(("'",), re.compile(r"(?<![\d'])\d{1,3}(?:'\d{3})+(?![\d'])"), _without("'")),
