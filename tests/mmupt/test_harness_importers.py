@@ -44,7 +44,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """A function that prepares rows for a benchmark; MathVerse's rows belong to `ROWS` problems, or to one."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "mmupt_data"))
-    from hub_shaped import as_it_is, write
+    from hub_shaped import unchanged, write
 
     def number_problems(records: list[Record]) -> None:
         for index, record in enumerate(records):
@@ -52,7 +52,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
                 record["problem_index"] = str(index)
 
     def make(name: str, problems: int = ROWS) -> Path:
-        source = write(tmp_path / "source", name, ROWS, number_problems if problems == ROWS else as_it_is)
+        source = write(tmp_path / "source", name, ROWS, number_problems if problems == ROWS else unchanged)
         data_set(name).prepare(tmp_path / name, str(source))
         return tmp_path / name / f"{SPLITS[name]}.parquet"
 

@@ -161,11 +161,11 @@ TEXT_SHAPES: Mapping[str, tuple[Callable[[int], Record], str]] = {
 }
 
 
-def as_it_is(records: list[Record]) -> None:
+def unchanged(records: list[Record]) -> None:
     """Change nothing."""
 
 
-def write(folder: Path, name: str, rows: int = 6, change: Callable[[list[Record]], None] = as_it_is) -> Path:
+def write(folder: Path, name: str, rows: int = 6, change: Callable[[list[Record]], None] = unchanged) -> Path:
     """Write `rows` rows per split, after `change` altered the records in place. Returns the folder."""
     record, splits, types = SHAPES[name]
     for number, split in enumerate(splits):

@@ -122,7 +122,7 @@ def _pending_prompts() -> str:
     for tags in (tq.kv_list() or {}).values():
         for tag in tags.values():
             if tag.get("is_prompt") and tag["status"] in ("pending", "running"):
-                waiting[tag.get("phase", "their agent loop worker")].append(tag.get("id", "?"))
+                waiting[tag.get("phase", "an agent loop worker")].append(tag.get("id", "?"))
     if not waiting:
         return "no prompt is pending, the trainer itself waits"
     return "; ".join(
