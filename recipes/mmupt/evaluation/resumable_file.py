@@ -5,6 +5,7 @@ in the order of completion. `NAME.jsonl` replaces it once all responses are ther
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,12 +92,13 @@ class ResumableFile:
 
 
 def _without_folders(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Reduce the paths of a local model and of the data to names.
+    """Reduce the absolute path of a model, and the paths of the data, to names.
 
     Weights and digests identify these files, also after their folder has been moved.
     """
     reduced = dict(parameters)
-    if reduced.get("weights"):
+    # A relative path cannot be told from a name on the hub.
+    if os.path.isabs(reduced.get("model") or ""):
         reduced["model"] = Path(reduced["model"]).name
     if "data" in reduced:
         reduced["data"] = sorted(f"{Path(file).name} {digest}" for file, digest in reduced["data"].items())
