@@ -70,7 +70,7 @@ def test_a_seed_in_both_tables_is_refused_before_training(folder: Path, publishe
 def test_a_table_of_other_questions_is_refused_before_training(
     folder: Path, published: Path, no_training: None
 ) -> None:
-    with pytest.raises(SystemExit, match=r"runs evaluated on .*, and mmupt_tiny is evaluated on figures/test\.parquet"):
+    with pytest.raises(SystemExit, match=r"runs evaluated on .*, but mmupt_tiny is evaluated on figures/test\.parquet"):
         main(["table", "--folder", str(folder), "--include", str(published)])
     # A file of the same name with other questions, detected before or only after the first run.
     published.write_text(published.read_text().replace('"sha"', '"other"'))
