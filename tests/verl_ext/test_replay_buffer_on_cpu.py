@@ -215,8 +215,8 @@ def test_pending_prompts_are_described_by_row_id_and_phase(monkeypatch: pytest.M
     tags |= {"u9": {"is_prompt": True, "status": "pending"}, "u7_0_0": {"status": "success"}}
     monkeypatch.setattr(replay_buffer.tq, "kv_list", lambda: {"train": tags})
     assert replay_buffer._pending_prompts() == (
-        "7 prompts wait for generation: q0, q1, q2, q3, q4, ...; 1 prompt waits for reward worker 2: q7; "
-        "1 prompt waits for an agent loop worker: ?"
+        "1 prompt waits for an agent loop worker: ?; 7 prompts wait for generation: q0, q1, q2, q3, q4, ...; "
+        "1 prompt waits for reward worker 2: q7"
     )
     monkeypatch.setattr(replay_buffer.tq, "kv_list", lambda: {})
     assert replay_buffer._pending_prompts() == "no prompt is pending, the trainer itself waits"
