@@ -5,7 +5,6 @@ option, `config/GROUP/OPTION.yaml`, of each config group; the override `GROUP=OP
 the same layout can add recipes and options (`use_config_dir`).
 """
 
-import importlib.util
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,6 +38,7 @@ from mmupt_data.prepare import FOLDER
 from verl_ext.config_checks import problems_of_config
 from verl_ext.config_defaults import complete_config
 from verl_ext.files import file_list
+from verl_ext.import_check import verl_folder
 from verl_ext.unknown_keys import is_whole, nearest
 
 # Prefix of paths in recipes that refer to this package; such paths exist in a checkout only.
@@ -370,10 +370,9 @@ def _compose(name: str, overrides: Sequence[str]) -> tuple[DictConfig, dict[str,
 
 
 def _verl_configs() -> Path:
-    verl = importlib.util.find_spec("verl")
-    if verl is None or not verl.submodule_search_locations:
+    if (verl := verl_folder()) is None:
         raise RecipeError("veRL is not installed: run `make setup`")
-    return Path(verl.submodule_search_locations[0]) / "trainer" / "config"
+    return verl / "trainer" / "config"
 
 
 def _shown(file: Path) -> Path:
