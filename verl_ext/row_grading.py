@@ -44,6 +44,8 @@ def problems_of_rows(config: DictConfig, datasets: Mapping[str, Any]) -> Iterato
         if files and all(map(_is_read_here, files)):
             continue
         rows = datasets[key]
+        if _checks_its_rows(rows):
+            continue
         if problem := problem_of_truths(_reward_models(rows), type(rows).__name__):
             yield f"{key}: {problem}: {fix}"
 
@@ -93,6 +95,14 @@ def _media_problems(config: DictConfig) -> Iterator[str]:
             if any(found):
                 rows = f"{sum(map(bool, found))} of {len(found)} rows"
                 yield f"{key}: {file} has {column} in {rows}: {ONLY_IMAGES}"
+
+
+def _checks_its_rows(rows: Any) -> bool:
+    """Whether a dataset is an `UnlabelledDataset`, which has no ground truth for rows that it cannot show."""
+    # Imported lazily: it imports veRL, see `_reward_models`.
+    from verl_ext.datasets.unlabelled_dataset import UnlabelledDataset
+
+    return isinstance(rows, UnlabelledDataset)
 
 
 def _reward_models(rows: Any) -> list[Any]:

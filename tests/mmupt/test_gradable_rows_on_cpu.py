@@ -11,13 +11,16 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from own_configuration import TWO_KEYS, composed, forced, write_rows
+from own_configuration import SMALL, TWO_KEYS, composed, forced, write_rows
+from transformers import AutoProcessor
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.config import validate_config
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.fs import get_local_temp_path
 
-from verl_ext.config_checks import check_before_ray, check_config
+from mmupt_data.figure_task import write_figures
+from verl_ext.config_checks import check_before_ray, check_config, check_rows
+from verl_ext.datasets.unlabelled_dataset import UnlabelledDataset
 from verl_ext.row_grading import problems_of_local_files
 
 NO_VALIDATION = ("trainer.val_before_train=False", "trainer.test_freq=-1")
@@ -152,6 +155,29 @@ def test_ground_truths_of_the_users_own_dataset_class_are_checked_before_a_model
     )
     for ungraded in (NO_VALIDATION, plain):
         make_datasets(*own, "data.val_files=list", *ungraded)
+
+
+def test_a_subclass_of_our_dataset_may_have_validation_rows_that_are_not_shown(tmp_path: Path) -> None:
+    class OwnRows(UnlabelledDataset):
+        """A user's dataset."""
+
+    write_figures(tmp_path, train=2, validation=2, test=1)
+    processor = AutoProcessor.from_pretrained(SMALL["actor_rollout_ref.model.path"])
+    file, listing = str(tmp_path / "validation.parquet"), tmp_path / "dropped.json"
+    hidden = pq.read_table(file)["id"][1].as_py()
+    listing.write_text(json.dumps({file: [{"id": hidden}]}))
+    keys = {
+        "data.custom_cls.path": "rows.py",
+        "data.custom_cls.name": "OwnRows",
+        "data.train_files": str(tmp_path / "train.parquet"),
+        "data.val_files": file,
+        "data.cache_dir": str(tmp_path),
+        "data.dropped_rows": str(listing),
+    }
+    config = composed(*TWO_KEYS, *forced(keys))
+    rows = OwnRows(file, config.data, tokenizer=processor.tokenizer, processor=processor)
+    assert rows[1]["reward_model"]["ground_truth"] is None
+    check_rows(config, {"data.val_files": rows})
 
 
 def test_only_the_ground_truths_of_a_dataset_derived_from_verls_are_read(
