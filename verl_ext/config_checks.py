@@ -22,6 +22,7 @@ from verl_ext.files import file_list
 from verl_ext.import_check import (
     ADVANTAGE_ESTIMATOR,
     AGENT_LOOP_KEY,
+    CALLBACK_KEY,
     DEFAULT_AGENT_LOOP,
     POLICY_LOSS,
     REWARD_FUNCTION,
@@ -142,9 +143,9 @@ def _extension_problems(config: DictConfig) -> Iterator[str]:
             f"{REWARD_MANAGER_KEY}=majority_vote, or remove it"
         )
     asynchronous = "actor_rollout_ref.actor.checkpoint.async_save"
-    callback = select(config, "trainer.checkpoint_callback_class")
+    callback = select(config, CALLBACK_KEY)
     if callback == CHECKPOINT_CALLBACK and select(config, asynchronous):
-        yield f"trainer.checkpoint_callback_class={callback} needs {asynchronous}=False"
+        yield f"{CALLBACK_KEY}={callback} needs {asynchronous}=False"
     yield from _confidence_problems(config)
     # The launcher's baselines other than GRPO train with another loss.
     if select(config, POLICY_LOSS) == "on_policy" and select(config, "mmupt.baseline.method") is None:

@@ -31,7 +31,8 @@ REWARD_FUNCTION = "reward.custom_reward_function"
 OBJECTS = ("data.custom_cls", REWARD_FUNCTION, "trainer.v1.sampler.custom_sampler")
 # Keys that name a class with its module (load_class_from_fqn), and a key that names modules only.
 AGENT_LOOP_KEY = "actor_rollout_ref.rollout.agent.agent_loop_manager_class"
-CLASSES = (AGENT_LOOP_KEY, "trainer.checkpoint_callback_class")
+CALLBACK_KEY = "trainer.checkpoint_callback_class"
+CLASSES = (AGENT_LOOP_KEY, CALLBACK_KEY)
 MODULES = "actor_rollout_ref.model.external_lib"
 AGENT_LOOPS_FILE = "actor_rollout_ref.rollout.agent.agent_loop_config_path"
 DEFAULT_AGENT_LOOP = "actor_rollout_ref.rollout.agent.default_agent_loop"
