@@ -268,9 +268,9 @@ def _sampler_problems(config: DictConfig) -> Iterator[str]:
     if "tracked_groups" in given and (problem := problem_of_tracked(given["tracked_groups"])):
         yield f"{block_of('tracked_groups')}.{problem}"
     numbers = {
-        "votes_per_step": (lambda value: value is None or is_whole(value, 0), "null or a whole number from 0 on"),
-        "watchdog_seconds": (lambda value: is_number(value, 1), "a number from 1 on"),
-        "poll_interval": (lambda value: is_number(value, 0), "a number from 0 on"),
+        "votes_per_step": (lambda value: value is None or is_whole(value, 0), "null or a whole number of at least 0"),
+        "watchdog_seconds": (lambda value: is_number(value, 1), "a number of at least 1"),
+        "poll_interval": (lambda value: is_number(value, 0), "a number of at least 0"),
     }
     for name, (is_allowed, values) in numbers.items():
         if name in given and not is_allowed(given[name]):

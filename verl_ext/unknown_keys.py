@@ -66,7 +66,7 @@ def refuse_values(settings: object, allowed: Mapping[str, tuple[bool, str]], blo
 
 
 def is_whole(value: Any, least: float = -inf) -> bool:
-    """Whether a value is a whole number from `least` on."""
+    """Whether a value is a whole number of at least `least`."""
     return type(value) is int and value >= least
 
 

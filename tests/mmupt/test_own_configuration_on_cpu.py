@@ -137,9 +137,9 @@ def test_invalid_values_of_the_sampler_are_refused() -> None:
         check_config(composed(*SAMPLER, f"+{SAMPLER_KEY}={{{values}, tracked_groups: {{number: 1, evry: 2}}}}"))
     for part in (
         "sampler_kwargs.stop_on_collapse must be a block with enable, not None",
-        "sampler_kwargs.watchdog_seconds must be a number from 1 on, not '1h'",
-        "sampler_kwargs.poll_interval must be a number from 0 on, not -1",
-        "sampler_kwargs.votes_per_step must be null or a whole number from 0 on, not True",
+        "sampler_kwargs.watchdog_seconds must be a number of at least 1, not '1h'",
+        "sampler_kwargs.poll_interval must be a number of at least 0, not -1",
+        "sampler_kwargs.votes_per_step must be null or a whole number of at least 0, not True",
         "sampler_kwargs.tracked_groups: there is no key 'evry'; did you mean 'every'?",
     ):
         assert part in str(refused.value), part
