@@ -25,7 +25,7 @@ def test_more_overlaps_than_allowed_are_an_error_with_counts_rows_and_the_report
     assert str(refusal.value) == (
         "2 overlapping pairs of a training row and an evaluation row (image exact: 2, question exact: 1), first "
         f"0 of {train} ('train-0') and 0 of {test} ('test-0'); 1 of {train} ('train-1') and 1 of {test} ('test-1'); "
-        f"1 allowed, all in {tmp_path / 'report' / 'leakage.html'}"
+        f"at most 1 may overlap. The report is {tmp_path / 'report' / 'leakage.html'}"
     )
     assert len(check_overlap([train], [test], "near", 2, tmp_path / "report")) == 2
 
@@ -68,7 +68,8 @@ def test_the_exit_status_tells_whether_more_rows_overlap_than_allowed(
     report = tmp_path / "report"
     arguments = ["--train", train, "--eval", test, "--report", report, "--allowed", allowed]
     assert main(["check-leakage", *map(str, arguments)]) == status
-    assert "2 overlapping pairs" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "2 overlapping pairs" in output and f"at most {allowed} may overlap" in output
     assert (report / "leakage.html").exists()
 
 

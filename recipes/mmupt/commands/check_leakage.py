@@ -22,7 +22,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
     images.choices = Choices("mmupt_data.leakage:Images")
     parser.add_argument("--allowed", type=int, default=0, help="pairs of rows that may overlap (%(default)s)")
     arguments = parser.parse_args(words)
-    from mmupt.reports.leakage_report import summary, write_report
+    from mmupt.reports.leakage_report import outcome, write_report
     from mmupt_data.leakage import overlaps
 
     try:
@@ -32,5 +32,5 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
         )
     except (OSError, ValueError) as error:
         parser.error(message_of(error))
-    print(f"{summary(pairs)}; {arguments.allowed} allowed, all in {report}")
+    print(outcome(pairs, arguments.allowed, report))
     return int(len(pairs) > arguments.allowed)

@@ -36,8 +36,13 @@ def check_overlap(
     found = overlaps(train_files, eval_files, images)
     report = write_report(report_folder, train_files, eval_files, images, allowed, found)
     if len(found) > allowed:
-        raise ValueError(f"{summary(found)}; {allowed} allowed, all in {report}")
+        raise ValueError(outcome(found, allowed, report))
     return found
+
+
+def outcome(overlaps: Sequence[Overlap], allowed: int, report: Path) -> str:
+    """Compare the overlapping pairs with the allowed number, and name the report."""
+    return f"{summary(overlaps)}; at most {allowed:,} may overlap. The report is {report}"
 
 
 def summary(overlaps: Sequence[Overlap]) -> str:
