@@ -26,9 +26,9 @@ def corrupt(image: bytes, seed: str) -> bytes:
     """
     random = Random(f"corrupt/{seed}")
     clean = decode(image).image
-    spoilt = lower_resolution(clean) if random.random() < 0.5 else jitter_colors(clean, random)
+    corrupted = lower_resolution(clean) if random.random() < 0.5 else jitter_colors(clean, random)
     buffer = BytesIO()
-    spoilt.save(buffer, format="PNG")
+    corrupted.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
@@ -43,7 +43,7 @@ def lower_resolution(image: Image.Image) -> Image.Image:
 def jitter_colors(image: Image.Image, random: Random) -> Image.Image:
     """Change the brightness of an image and rotate its hues, each by a random amount within its limit."""
     change = random.uniform(-MAX_BRIGHTNESS_CHANGE, MAX_BRIGHTNESS_CHANGE)
-    turn = round(255 * random.uniform(-MAX_HUE_SHIFT, MAX_HUE_SHIFT))
+    shift = round(255 * random.uniform(-MAX_HUE_SHIFT, MAX_HUE_SHIFT))
     hue, saturation, value = ImageEnhance.Brightness(image).enhance(1 + change).convert("HSV").split()
-    turned = hue.point([(level + turn) % 256 for level in range(256)])
-    return Image.merge("HSV", (turned, saturation, value)).convert("RGB")
+    shifted = hue.point([(level + shift) % 256 for level in range(256)])
+    return Image.merge("HSV", (shifted, saturation, value)).convert("RGB")
