@@ -10,7 +10,7 @@ Columns of `NAME.parquet`:
     id             str, unique across all splits of the data set
     data_source    str, the name of the data set
     prompt         list of messages {"role", "content"}; one "<image>" in the content per image, in order
-    images         list of {"bytes"}, each an encoded image file, unchanged; empty for text alone
+    images         list of {"bytes"}, each an encoded image file, unchanged; empty for text-only questions
     question_type  str, a stratum for metrics
     choices        list of str, the options of the question in order; null without options
     provenance     {"source", "revision", "split", "row", "files"}: the hub repository or folder, its revision (null:

@@ -31,9 +31,9 @@ TTRL = Layout({"prompt": "text", "answer": "text", "source": "text", "id": "text
 AMC_LICENCE = Licence("Apache 2.0", "https://huggingface.co/datasets/AI-MO/aimo-validation-amc")
 
 for name, summary, path, split, rows in (
-    ("aime2024", "AIME 2024, 30 questions of text alone", "HuggingFaceH4/aime_2024", "train", 30),
-    ("amc", "AMC 12 of 2022 and 2023, 83 questions of text alone", "AI-MO/aimo-validation-amc", "train", 83),
-    ("math500", "MATH-500, 500 questions of text alone", "HuggingFaceH4/MATH-500", "test", 500),
+    ("aime2024", "AIME 2024, 30 text-only questions", "HuggingFaceH4/aime_2024", "train", 30),
+    ("amc", "AMC 12 of 2022 and 2023, 83 text-only questions", "AI-MO/aimo-validation-amc", "train", 83),
+    ("math500", "MATH-500, 500 text-only questions", "HuggingFaceH4/MATH-500", "test", 500),
 ):
     DATA_SETS.register(
         HubDataset(
