@@ -96,7 +96,7 @@ class Change:
 
     @property
     def difference(self) -> Score:
-        """The paired difference, question by question."""
+        """The difference, paired by question."""
         return self.after - self.before
 
 
