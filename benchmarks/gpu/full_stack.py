@@ -61,7 +61,7 @@ ATTENTIONS = ("sdpa", "flash_attention_2")
 FAILURES = ("failed", "timed out")
 
 # No stage starts with less time left.
-LEAST_SECONDS = 60.0
+MIN_SECONDS = 60.0
 
 # Seconds between Ctrl-C and the killing of a run's processes.
 GRACE_SECONDS = 20.0
@@ -230,7 +230,7 @@ def why_skipped(name: str, left: float | None, needed: Mapping[str, float]) -> s
         return None
     if name in needed and left < needed[name]:
         return f"{left:.0f} s of the budget are left, and an earlier variant needed {needed[name]:.0f} s"
-    return f"{left:.0f} s of the budget are left" if left < LEAST_SECONDS else None
+    return f"{left:.0f} s of the budget are left" if left < MIN_SECONDS else None
 
 
 def run_stages(
