@@ -16,6 +16,7 @@ from mmupt.runtime.folder_checks import can_write, problems_of_sockets, problems
 from mmupt.runtime.logger_checks import problems_of_loggers
 from mmupt.runtime.model_checks import problem_of_pattern, problems_of_model
 from verl_ext.datasets.mixture import mixture
+from verl_ext.datasets.parquet_reader import stored_rows
 from verl_ext.files import file_list
 from verl_ext.import_check import problems_of_code
 
@@ -142,14 +143,15 @@ def training_rows(config: DictConfig, dropped: Mapping[str, Sequence[int]]) -> i
     Rows that veRL itself drops under `data.filter_overlong_prompts` are counted.
 
     Raises:
-        ValueError: `data.generated_share` needs generated or other rows, but there are none.
+        ValueError: a file cannot be read, or `data.generated_share` needs generated or other rows, but there are none.
     """
     data = config.data
     # Whether each kept row was generated.
     kept: list[bool] = []
     for file in file_list(data.train_files):
         left_out = set(dropped.get(file, ()))
-        kept += [flag for row, flag in enumerate(_is_generated(file)) if row not in left_out]
+        rows = enumerate(stored_rows(file, ("synthesis",)))
+        kept += [values.get("synthesis") is not None for row, values in rows if row not in left_out]
     if 0 < data.train_max_samples < len(kept):
         # The same draw as `verl_ext.datasets.prompt_dataset`, which removes dropped rows first.
         draw = np.random.default_rng(data.seed)
@@ -157,13 +159,6 @@ def training_rows(config: DictConfig, dropped: Mapping[str, Sequence[int]]) -> i
         chosen = draw.choice(len(kept), size, replace=False).tolist() if data.shuffle else range(size)
         kept = [kept[row] for row in chosen]
     return len(kept) if data.generated_share is None else len(mixture(kept, data.generated_share, data.seed))
-
-
-def _is_generated(file: str) -> list[bool]:
-    with pq.ParquetFile(file) as opened:
-        if "synthesis" not in opened.schema_arrow.names:
-            return [False] * opened.metadata.num_rows
-        return list(opened.read(columns=["synthesis"])["synthesis"].is_valid().to_pylist())
 
 
 def _problems_of_paths(config: DictConfig) -> Iterator[str]:
