@@ -1,5 +1,6 @@
 """The documentation site builds without warnings, is complete and loads nothing from the network; its notebook runs."""
 
+import json
 import os
 import re
 import subprocess
@@ -188,6 +189,14 @@ def test_the_notebook_runs_and_prints_its_saved_output(tmp_path: Path, monkeypat
     assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.outputs)
     page = notebook_page.page(NOTEBOOK)
     assert page.startswith("# Voting by hand") and "data:image/png;base64," in page
+
+
+def test_an_output_that_cannot_be_shown_is_an_error_that_names_the_notebook(tmp_path: Path) -> None:
+    output = {"output_type": "display_data", "data": {"text/html": "<b>1</b>"}}
+    cell = {"cell_type": "code", "source": ["1"], "outputs": [output]}
+    (notebook := tmp_path / "votes.ipynb").write_text(json.dumps({"cells": [cell]}))
+    with pytest.raises(ValueError, match=r"votes\.ipynb: an output of type display_data cannot be shown"):
+        notebook_page.page(notebook)
 
 
 def test_the_keys_of_the_migration_page_exist() -> None:
