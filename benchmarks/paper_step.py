@@ -57,7 +57,7 @@ from benchmarks.step_cost import PLAIN
 from mmupt.compose import as_override
 from mmupt_data.row_schema import Row, prompts_path
 from mmupt_data.writer import write_dataset
-from verl_ext.metric_names import RESPONSE_LENGTH, SCORING_SECONDS, TIMING_PREFIX
+from verl_ext.metric_names import ENGINE_CORRELATION, RESPONSE_LENGTH, SCORING_SECONDS, TIMING_PREFIX
 
 RESPONSES = 10
 SIDE = 1024
@@ -281,7 +281,7 @@ def figures(size: Size, metrics: dict[str, float], usage: dict[int, Usage]) -> d
     return {
         "responses": responses,
         "response tokens": metrics.get(RESPONSE_LENGTH),
-        "correlation of engine and actor": metrics.get("training/rollout_actor_probs_pearson_corr"),
+        "correlation of engine and actor": metrics.get(ENGINE_CORRELATION),
         "seconds": {
             phase: metrics[f"{TIMING_PREFIX}{phase}"] for phase in PHASES if f"{TIMING_PREFIX}{phase}" in metrics
         },

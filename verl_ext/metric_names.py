@@ -30,6 +30,9 @@ KL_LOSS = "actor/kl_loss"
 GRADIENT_NORM = "actor/grad_norm"
 TOTAL_TOKENS = "perf/total_num_tokens"
 THROUGHPUT = "perf/throughput"
+# Agreement of vLLM and the actor on the probabilities of sampled tokens.
+ENGINE_CORRELATION = "training/rollout_actor_probs_pearson_corr"
+ENGINE_DIFFERENCE = "training/rollout_probs_diff_mean"
 TIMING_PREFIX = "timing_s/"
 # The step time excludes the validation after the step (trainer/ppo/v1/trainer_base.py).
 STEP_SECONDS = f"{TIMING_PREFIX}step"

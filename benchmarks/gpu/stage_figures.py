@@ -13,7 +13,7 @@ from benchmarks.gpu.model_flops import PEAK_FLOPS, flops
 from benchmarks.gpu.phase_figures import estimated, phases_of, summary
 from benchmarks.gpu.stages import Stage, image_of
 from mmupt.models import shape_of
-from verl_ext.metric_names import PROMPT_LENGTH, RESPONSE_LENGTH
+from verl_ext.metric_names import ENGINE_CORRELATION, ENGINE_DIFFERENCE, PROMPT_LENGTH, RESPONSE_LENGTH
 
 # Keys of the composed recipe that decide time and memory.
 SETTINGS = (
@@ -71,8 +71,8 @@ def figures(stage: Stage, model: Path, run_folder: Path, card: CardMemory, launc
         last = metrics[-1]
         result["workload"] = workload(stage, model, last)
         result["update"] = update_rate(stage, model, last, result["phases"]["update_actor"]["seconds"], config)
-        keys = ("training/rollout_actor_probs_pearson_corr", "training/rollout_probs_diff_mean")
-        result["vllm_against_actor"] = {key.removeprefix("training/"): last.get(key) for key in keys}
+        names = (ENGINE_CORRELATION, ENGINE_DIFFERENCE)
+        result["vllm_against_actor"] = {name.removeprefix("training/"): last.get(name) for name in names}
     return result
 
 
