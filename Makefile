@@ -1,6 +1,6 @@
 # The commands of this repository, one target each; `make` without a target lists them.
-# ARGS is passed on unchanged: `make train ARGS="trainer.total_training_steps=3 trainer.logger=[console]"`. Quote a value
-# with spaces, quotes, brackets or = twice in it, for Hydra and for the shell:
+# ARGS is passed on unchanged: `make train ARGS="trainer.total_training_steps=3 trainer.logger=[console]"`. In it, quote
+# values with spaces, quotes, brackets or = twice, for Hydra and for the shell:
 # `make train ARGS="\"data.train_files='my data/a=b [1].parquet'\""`. MODEL, SOURCE, DATA and the folders take any path.
 
 RECIPE ?= mmupt_tiny
