@@ -47,3 +47,9 @@ def elsewhere(tmp_path: Path, figures: Path, monkeypatch: pytest.MonkeyPatch) ->
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the rendering of plots, which takes a second each."""
     monkeypatch.setattr(Figure, "savefig", lambda self, image, format: image.write(b"\x89PNG"))
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail a test of `mmupt table` that starts a training."""
+    monkeypatch.setattr("mmupt.training.recipe_table.train", lambda *_: pytest.fail("trained"))

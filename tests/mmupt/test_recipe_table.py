@@ -39,11 +39,6 @@ def folder(tmp_path: Path) -> Path:
     return write_test_rows(tmp_path)
 
 
-@pytest.fixture
-def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipe_table, "train", lambda *_: pytest.fail("trained"))
-
-
 def test_gains_are_averaged_over_seeds_question_by_question(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finish(folder, "vote", 1, right_after=3)
     finish(folder, "vote", 2, right_after=4)

@@ -7,7 +7,6 @@ import pytest
 from finished_runs import cells, finish, write_events, write_test_rows
 
 from mmupt.cli import main
-from mmupt.training import recipe_table
 from mmupt.training.recipe_table import read_included, run_folder, write_table
 from mmupt.training.table_runs import TABLE, read_table
 
@@ -17,11 +16,6 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return write_test_rows(tmp_path)
-
-
-@pytest.fixture
-def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipe_table, "train", lambda *_: pytest.fail("trained"))
 
 
 @pytest.fixture
