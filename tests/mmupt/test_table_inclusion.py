@@ -90,9 +90,15 @@ def test_a_published_table_contains_no_absolute_path(folder: Path, published: Pa
     assert '"data":{"' + folder.name + '/test.parquet":"sha"}' in published.read_text()
 
 
-def test_the_published_runs_of_the_hard_task_can_be_included(tmp_path: Path) -> None:
-    file = Path(__file__).parents[2] / "docs" / "table_hard.json"
+@pytest.mark.parametrize(
+    ("recipe", "name", "accuracy"),
+    [("mmupt_tiny", "table.json", "79.5 → 99.9"), ("mmupt_tiny_hard", "table_hard.json", "70.1 → 82.4")],
+)
+def test_the_published_runs_of_docs_results_can_be_included(
+    tmp_path: Path, recipe: str, name: str, accuracy: str
+) -> None:
+    file = Path(__file__).parents[2] / "docs" / name
     arguments = ["--folder", str(tmp_path), "--no-training", "--include", str(file)]
-    main(["table", "--recipes", "mmupt_tiny_hard", *arguments])
-    assert cells((tmp_path / "table.md").read_text(), "mmupt_tiny_hard")[2] == "70.1 → 82.4"
+    main(["table", "--recipes", recipe, *arguments])
+    assert cells((tmp_path / "table.md").read_text(), recipe)[2] == accuracy
     assert str(Path.home()) not in file.read_text() and "/tmp/" not in file.read_text()
