@@ -5,13 +5,12 @@ from functools import cache
 from pathlib import Path
 
 from omegaconf import DictConfig
-from stand_in_engine import StandInEngine, content
+from stand_in_engine import StandInEngine, content, write_training_rows
 
 from mmupt.compose import load_recipe
 from mmupt.evaluation.generation import QuestionRequest
 from mmupt_data.figure_task import draw_figure, encode_png, sample_figures
-from mmupt_data.row_schema import Row, prompts_path
-from mmupt_data.writer import write_dataset
+from mmupt_data.row_schema import Row
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "recipes" / "mmupt" / "tiny" / "model"
@@ -27,8 +26,7 @@ ANSWERS = {"a": ["2", "2", "3", "2"], "b": ["1/2", "7", "0.5", None], "c": ["4",
 
 def write_rows(folder: Path) -> Path:
     """Write `ROWS` and return their file."""
-    write_dataset(folder / "data", {"train": ROWS}, {})
-    return prompts_path(folder / "data", "train")
+    return write_training_rows(folder, ROWS)
 
 
 class Engine(StandInEngine):

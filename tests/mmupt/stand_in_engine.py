@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mmupt.evaluation.generation import QuestionRequest, QuestionResponses, ReusableEngine
 from mmupt.evaluation.generation_settings import GenerationSettings
 from mmupt.evaluation.response_files import Response
+from mmupt_data.row_schema import Row, prompts_path
+from mmupt_data.writer import write_dataset
 
 
 class OutOfMemory(Exception):
@@ -52,3 +55,9 @@ class StandInEngine:
 def content(request: QuestionRequest) -> str:
     """The text of a prompt."""
     return str(request.row["prompt"][0]["content"])
+
+
+def write_training_rows(folder: Path, rows: Sequence[Row]) -> Path:
+    """Write rows as the training split of a data set in `folder`/data and return their file."""
+    write_dataset(folder / "data", {"train": rows}, {})
+    return prompts_path(folder / "data", "train")

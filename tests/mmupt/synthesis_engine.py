@@ -5,15 +5,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from stand_in_engine import StandInEngine, content
+from stand_in_engine import StandInEngine, content, write_training_rows
 
 from mmupt.evaluation import response_cache
 from mmupt.evaluation.generation import QuestionRequest
 from mmupt.synthesis import run_synthesis
 from mmupt.synthesis.run_synthesis import load_synthesis_config
 from mmupt_data.figure_task import draw_figure, encode_png, sample_figures
-from mmupt_data.row_schema import NO_QUESTION, Provenance, Row, prompts_path
-from mmupt_data.writer import write_dataset
+from mmupt_data.row_schema import NO_QUESTION, Provenance, Row
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "recipes" / "mmupt" / "tiny" / "model"
@@ -29,8 +28,7 @@ ROWS = [
 
 def write_rows(folder: Path) -> Path:
     """Write `ROWS` and return their file."""
-    write_dataset(folder / "data", {"train": ROWS}, {})
-    return prompts_path(folder / "data", "train")
+    return write_training_rows(folder, ROWS)
 
 
 class Engine(StandInEngine):
