@@ -152,4 +152,4 @@ def test_text_alone_is_validated_evaluated_and_reported(family: Family, folder: 
     assert set(scalars(run)["val-core/amc/acc/mean@1"]) == {2}
     report = json.loads((run / "report.json").read_text())
     assert report["questions"] == QUESTIONS and {"greedy accuracy", "maj@2"} <= report["scores"].keys()
-    assert "the very questions that are asked" in (run / "report.md").read_text()
+    assert "the evaluation questions themselves" in (run / "report.md").read_text()
