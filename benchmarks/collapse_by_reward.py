@@ -2,10 +2,11 @@
 
     .venv/bin/python benchmarks/collapse_by_reward.py --methods mmupt soft_min scrl evol_rl entropy supervised random
 
-Validates twenty times with 4 sampled responses per question, and evaluates the last policy with 16. After an
-interruption, the same command continues. Prints a table of the base and all methods and draws `--picture`: accuracy,
-pass@4 and majority ratio by step. Runs have ten times the steps of the recipe (`--times`); five methods on the hard
-task take a night. For a question type that the base never learned, the recipe's own length suffices:
+Validates twenty times with 4 sampled responses per question, and evaluates the last policy with 16. Further arguments
+are Hydra overrides of every run. After an interruption, the same command continues. Prints a table of the base and all
+methods and draws `--picture`: accuracy, pass@4 and majority ratio by step. Runs have ten times the steps of the recipe
+(`--times`); five methods on the hard task take a night. For a question type that the base never learned, the recipe's
+own length suffices:
 
     .venv/bin/python benchmarks/collapse_by_reward.py --recipe mmupt_tiny_unlearned --times 1 --validations 8 \
         --methods mmupt soft_min self_judge scrl evol_rl token_entropy supervised random
@@ -33,9 +34,9 @@ SAMPLING = {"n": 4, "do_sample": True, "temperature": 1.0}
 PASS_AT_K = f"pass@{SAMPLING['n']}"
 
 
-def overrides_of(recipe: str, method: str, times: int, validations: int, target: Path) -> list[str]:
-    """The overrides that lengthen a run and set its validations."""
-    config, _ = load_recipe(recipe, [f"method={method}"])
+def lengthened(recipe: str, overrides: Sequence[str], times: int, validations: int, target: Path) -> list[str]:
+    """The overrides of a run, and those that lengthen it and set its validations."""
+    config, _ = load_recipe(recipe, overrides)
     steps = times * config.trainer.total_training_steps
     keys = {
         "mmupt.run_folder": str(target),
@@ -45,16 +46,16 @@ def overrides_of(recipe: str, method: str, times: int, validations: int, target:
         "trainer.test_freq": max(1, steps // validations),
         **{f"actor_rollout_ref.rollout.val_kwargs.{key}": value for key, value in SAMPLING.items()},
     }
-    return [f"method={method}", *(as_override(key, value) for key, value in keys.items())]
+    return [*overrides, *(as_override(key, value) for key, value in keys.items())]
 
 
-def train(folder: Path, recipe: str, method: str, times: int, validations: int) -> None:
+def train(folder: Path, recipe: str, method: str, overrides: Sequence[str], times: int, validations: int) -> None:
     """Start or continue the run of a method; do nothing if it has finished."""
     target = folder / method
     # A run writes its report last.
     if not (target / "report.json").is_file():
         take_answers_of_base(folder, target)
-        overrides = overrides_of(recipe, method, times, validations, target)
+        overrides = lengthened(recipe, [f"method={method}", *overrides], times, validations, target)
         subprocess.run([sys.executable, "-m", "mmupt", "train", recipe, *overrides], check=True)
 
 
@@ -123,11 +124,11 @@ def main() -> None:
     parser.add_argument(
         "--picture", type=Path, default=Path("runs/collapse_by_reward/collapse.png"), help="PNG file (%(default)s)"
     )
-    arguments = parser.parse_args()
+    arguments, overrides = parser.parse_known_args()
     if baselines := set(arguments.methods) & {*BASELINES}:
         parser.error(f"--methods takes GRPO methods alone; drop {', '.join(sorted(baselines))}")
     for method in arguments.methods:
-        train(arguments.folder, arguments.recipe, method, arguments.times, arguments.validations)
+        train(arguments.folder, arguments.recipe, method, overrides, arguments.times, arguments.validations)
         print(report(arguments.folder, arguments.methods), flush=True)
         names = finished(arguments.folder, arguments.methods)
         arguments.picture.write_bytes(picture({name: means_by_step(arguments.folder / name) for name in names}))

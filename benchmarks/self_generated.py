@@ -1,11 +1,11 @@
-"""Compare self-generated questions with original ones, and three rounds with one long round of equal compute.
+"""Compare self-generated questions with original ones, and several rounds with one long round of equal compute.
 
     .venv/bin/python benchmarks/self_generated.py --seeds 1 2 3
 
 Trains the tiny model three ways per seed, with equal numbers of steps and responses:
 
     rounds     `make self-improve RECIPE=mmupt_tiny_self_improve ROUNDS=3`: each round's policy writes its questions
-    one round  the same with one round of three times the steps; the base writes questions on three times the images
+    one round  one round with the steps and images of all rounds; the base writes the questions
     original   `mmupt_tiny` for the same steps, on the questions that come with the figures
 
 All are evaluated on the same held-out questions; after an interruption, the same command continues. Prints the scores
@@ -31,7 +31,7 @@ from mmupt.training.run_report import Change, read_changes
 from mmupt.training.table_sections import Changes, averages, render
 from mmupt_data.prepare import FOLDER
 
-RECIPE, ORIGINAL, ROUNDS = "mmupt_tiny_self_improve", "mmupt_tiny", 3
+RECIPE, ORIGINAL = "mmupt_tiny_self_improve", "mmupt_tiny"
 
 
 def run(command: str, arguments: Sequence[str], overrides: Sequence[str]) -> None:
@@ -43,17 +43,17 @@ def run(command: str, arguments: Sequence[str], overrides: Sequence[str]) -> Non
     subprocess.run([sys.executable, "-m", "mmupt", command, *arguments, *overrides], check=True)
 
 
-def make(folder: Path, seed: int, overrides: Sequence[str]) -> None:
+def make(folder: Path, seed: int, rounds: int, overrides: Sequence[str]) -> None:
     """Start or continue the three runs of a seed."""
     config, _ = load_recipe(RECIPE, overrides)
     settings, steps = config.mmupt.self_improve, config.trainer.total_training_steps
     (images,) = (int(setting.partition("=")[2]) for setting in settings.synthesis if setting.startswith("limit="))
     common = [*overrides, f"mmupt.seed={seed}"]
-    long = [*common, f"trainer.total_training_steps={ROUNDS * steps}"]
-    more_images = as_override("mmupt.self_improve.synthesis", [*settings.synthesis, f"limit={ROUNDS * images}"])
-    rounds, one_round, original = (folder / name / f"seed_{seed}" for name in ("rounds", "one_round", "original"))
-    take_answers_of_base(folder, round_folder(rounds, 1) / "run")
-    run("self-improve", [RECIPE, "--rounds", str(ROUNDS), "--folder", str(rounds)], common)
+    long = [*common, f"trainer.total_training_steps={rounds * steps}"]
+    more_images = as_override("mmupt.self_improve.synthesis", [*settings.synthesis, f"limit={rounds * images}"])
+    in_rounds, one_round, original = (folder / name / f"seed_{seed}" for name in ("rounds", "one_round", "original"))
+    take_answers_of_base(folder, round_folder(in_rounds, 1) / "run")
+    run("self-improve", [RECIPE, "--rounds", str(rounds), "--folder", str(in_rounds)], common)
     for run_folder in (round_folder(one_round, 1) / "run", original):
         take_answers_of_base(folder, run_folder)
     run("self-improve", [RECIPE, "--rounds", "1", "--folder", str(one_round)], [*long, more_images])
@@ -114,10 +114,11 @@ def main() -> None:
     """Run all seeds that have not finished, and print the figures after each."""
     parser = argparse.ArgumentParser(description="Compare self-generated questions with original ones.")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="(1 2 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     parser.add_argument("--folder", type=Path, default=Path("runs/self_generated"), help="of all runs (%(default)s)")
     arguments, overrides = parser.parse_known_args()
     for number, seed in enumerate(arguments.seeds, start=1):
-        make(arguments.folder, seed, overrides)
+        make(arguments.folder, seed, arguments.rounds, overrides)
         print(report(arguments.folder, arguments.seeds[:number]), flush=True)
 
 

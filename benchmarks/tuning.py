@@ -5,8 +5,9 @@
 
 Trains the recipe with every method and learning rate. Methods that make one pass over a training set (docs/papers.md)
 get one more trial, with the middle rate and several passes. The seed is not one of the table's, and no test question is
-read: policies are evaluated on the validation questions. After an interruption, the same command continues. Prints the
-greedy accuracy and mean@8 of all trials per method, best greedy accuracy first; mean@8 breaks ties.
+read: policies are evaluated on the validation questions. Further arguments are Hydra overrides of every trial. After an
+interruption, the same command continues. Prints the greedy accuracy and mean@8 of all trials per method, best greedy
+accuracy first; mean@8 breaks ties.
 """
 
 import argparse
@@ -50,7 +51,7 @@ def train(folder: Path, recipe: str, method: str, name: str, overrides: Sequence
     # A run writes its report last.
     if (target / "report.json").is_file():
         return
-    config, _ = load_recipe(recipe, [f"method={method}"])
+    config, _ = load_recipe(recipe, [f"method={method}", *overrides])
     take_answers_of_base(folder, target)
     keys = {
         "mmupt.seed": SEED,
@@ -81,10 +82,10 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", required=True, help="methods that `mmupt recipes` lists")
     parser.add_argument("--recipe", default="mmupt_tiny", help="recipe of all methods (%(default)s)")
     parser.add_argument("--folder", type=Path, default=Path("runs/tuning"), help="of all trials (%(default)s)")
-    arguments = parser.parse_args()
+    arguments, overrides = parser.parse_known_args()
     for method in arguments.methods:
-        for name, overrides in trials(method).items():
-            train(arguments.folder, arguments.recipe, method, name, overrides)
+        for name, settings in trials(method).items():
+            train(arguments.folder, arguments.recipe, method, name, [*settings, *overrides])
         print(report(arguments.folder / arguments.recipe, arguments.methods), flush=True)
 
 

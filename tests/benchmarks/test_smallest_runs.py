@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -9,19 +10,12 @@ from pathlib import Path
 
 import pytest
 from full_stack import HANG_SECONDS
+from omegaconf import OmegaConf
 
-from benchmarks import collapse_by_reward, self_generated, step_cost, tuning
+from benchmarks import step_cost, tuning
 from mmupt.compose import as_override, load_recipe
-from mmupt.evaluation.response_files import Response, write_responses
-from mmupt.self_improvement.rounds import round_folder
-from mmupt.synthesis.candidates import Candidate, JudgedCandidate
-from mmupt.synthesis.run_synthesis import load_synthesis_config as synthesis
-from mmupt.synthesis.synthesized_dataset import write_candidates
-from mmupt.training.run_report import write_report
 from mmupt_data import figure_task
-from mmupt_data.row_schema import prompts_path
-from verl_ext.collapse import History
-from verl_ext.datasets.ground_truth import read_truth
+from mmupt_data.prepare import FOLDER
 
 # Also full_stack, so that runs without long tests skip them.
 pytestmark = [pytest.mark.benchmark, pytest.mark.full_stack]
@@ -46,17 +40,24 @@ SMALLEST = {
     "rollout_cost.py": (["--responses", "2", "--side", "112", "--repeats", "1"], "plain veRL / ours"),
     "votes.py": (["--prompts", "4", "--responses", "4"], "| 64 | 4 |"),
 }
+# Overrides of the shortest training.
+SMALLEST_STEP = (
+    "trainer.total_training_steps=1",
+    "data.train_batch_size=4",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=4",
+    "actor_rollout_ref.rollout.n=4",
+)
 
 
-def run(script: str, *arguments: str) -> str:
-    """Run a script, which must succeed; returns its output."""
+def run(script: str, *arguments: str, folder: Path = ROOT) -> str:
+    """Run a script in a folder. It must succeed; returns its output."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     process = subprocess.run(
         [sys.executable, str(SCRIPTS / script), *arguments],
         stdout=subprocess.PIPE,
         text=True,
         timeout=HANG_SECONDS,
-        cwd=ROOT,
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": path},
     )
     assert process.returncode == 0
@@ -144,106 +145,41 @@ def test_ratios_compare_other_contenders_with_ours(
     assert result["plain / ours"] == {"start-up s": 2, "step s": 2, "peak GiB": 2}
 
 
-class Launchers:
-    """Stand-in for `subprocess.run` of training and self-improvement: composes the recipe and writes a run's files."""
-
-    def __init__(self, folder: Path) -> None:
-        figure_task.write_figures(folder, train=4, validation=4, test=4)
-        self.folder, self.test = folder, prompts_path(folder, "test")
-        self.started: list[str] = []
-
-    def __call__(self, command: list[str], check: bool) -> None:
-        assert command[:3] == [sys.executable, "-m", "mmupt"] and check
-        name, recipe, *arguments = command[3:]
-        self.started.append(name)
-        if name == "train":
-            self.train(recipe, arguments)
-        else:
-            options = {name: value for name, value in zip(arguments[:4:2], arguments[1:4:2], strict=True)}
-            self.self_improve(recipe, int(options["--rounds"]), Path(options["--folder"]), arguments[4:])
-
-    def train(self, recipe: str, overrides: list[str]) -> None:
-        """Write a run with accuracy 0 before training and 1 after it."""
-        config, _ = load_recipe(recipe, overrides)
-        truth = read_truth([self.test])
-        samples = config.mmupt.evaluation_samples
-        for name in ("before", "after"):
-            responses = [
-                Response(id_, mode, sample, rf"\boxed{{{answer if name == 'after' else 'none'}}}", 5)
-                for id_, answer in truth.items()
-                for mode, sample in (("greedy", 0), *(("sample", sample) for sample in range(samples)))
-            ]
-            parameters = {"model": name, "data": {str(self.test): "sha"}, "samples": samples, "temperature": 1.0}
-            write_responses(Path(config.mmupt.run_folder) / "evaluation" / f"{name}.jsonl", responses, parameters)
-        history, last = History(Path(config.mmupt.run_folder) / "history.jsonl"), config.trainer.total_training_steps
-        for step in (0, last):
-            history.add_validation(step, {"a": [1.0] + [0.0] * (config.actor_rollout_ref.rollout.val_kwargs.n - 1)})
-        history.add_majority_ratio(last, 0.5)
-        write_report(Path(config.mmupt.run_folder))
-
-    def self_improve(self, recipe: str, rounds: int, folder: Path, overrides: list[str]) -> None:
-        """Write rounds, each with an answerable and an unanswerable question."""
-        config, _ = load_recipe(recipe, overrides)
-        assert synthesis([*config.mmupt.self_improve.synthesis, "model=m", "data=d"]).limit > 0
-        known = self_generated.figures_of(prompts_path(self.folder, "train"), "train", 0)
-        id_, figure = next(iter(known.items()))
-        questions = (figure_task.questions(figure)[0].phrasings[0], "why ?")
-        candidates = [
-            JudgedCandidate(Candidate(f"{id_}-{text}", id_, "direct", "i", None, "s", text, text)) for text in questions
-        ]
-        for number in range(1, rounds + 1):
-            target = round_folder(folder, number)
-            (target / "synthesis").mkdir(parents=True, exist_ok=True)
-            write_candidates(target / "synthesis" / "candidates.jsonl", candidates)
-            self.train(recipe, [*overrides, f"mmupt.run_folder={target / 'run'}"])
-        (folder / "rounds.json").write_text(json.dumps({"rounds": [{}] * rounds}))
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to start training from, with a small data set of figures."""
+    folder = tmp_path_factory.mktemp("figures")
+    figure_task.write_figures(folder / FOLDER / "figures", train=16, validation=4, test=4)
+    return folder
 
 
-@pytest.fixture
-def launchers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launchers:
-    stand_in = Launchers(tmp_path / "datasets" / "figures")
-    monkeypatch.setattr(self_generated, "FOLDER", tmp_path / "datasets")
-    for module in (collapse_by_reward, self_generated, tuning):
-        monkeypatch.setattr(module.subprocess, "run", stand_in)
-    return stand_in
+def test_collapse_by_reward_trains_prints_and_draws_a_method(figures: Path) -> None:
+    arguments = ["--methods", "mmupt", "--recipe", "mmupt_tiny", "--times", "2", "--validations", "2"]
+    arguments += ["--folder", "collapse", "--picture", "collapse/all.png"]
+    text = run("collapse_by_reward.py", *arguments, *SMALLEST_STEP, folder=figures)
+    base, trained = ([cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines()[-2:])
+    assert base[:2] == ["base", ""] and trained[:2] == ["mmupt", "2"]
+    assert (figures / "collapse" / "all.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_tuning_runs_every_trial_once_and_prints_all(
-    launchers: Launchers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["--methods", "mmupt", "stic", "--folder", str(tmp_path / "tuning")]
-    for _ in range(2):
-        monkeypatch.setattr(sys, "argv", ["tuning.py", *arguments])
-        tuning.main()
-        rows = capsys.readouterr().out.splitlines()[-7:]
-        assert [row.split("|")[1].strip() for row in rows] == ["mmupt"] * 3 + ["stic"] * 4
-        assert all(row.count("100.0") == 2 for row in rows)
-    # The second call finds all trials finished.
-    assert len(launchers.started) == 3 + 4
+def test_tuning_trains_what_has_not_finished_and_prints_every_trial(figures: Path) -> None:
+    trials = figures / "tuning" / "mmupt_tiny" / "mmupt"
+    # Two of the three trials have finished: they are the run of the test above.
+    for name in ("lr_3e-05", "lr_0.0001"):
+        shutil.copytree(figures / "collapse" / "mmupt", trials / name)
+    text = run("tuning.py", "--methods", "mmupt", "--folder", "tuning", *SMALLEST_STEP, folder=figures)
+    rows = [row.split("|") for row in text.splitlines()[-3:]]
+    assert {row[2].strip() for row in rows} == {"lr_3e-05", "lr_0.0001", "lr_0.0003"}
+    assert all(0 <= float(row[3]) <= 100 for row in rows)
+    config = OmegaConf.load(trials / "lr_0.0003" / "config.yaml")
+    assert config.actor_rollout_ref.actor.optim.lr == 3e-4 and config.mmupt.seed == tuning.SEED
 
 
-def test_collapse_by_reward_trains_every_method_once_and_prints_and_draws_all(
-    launchers: Launchers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "collapse"
-    arguments = ["--methods", "mmupt", "scrl", "--recipe", "mmupt_tiny", "--validations", "10", "--folder", str(folder)]
-    for _ in range(2):
-        monkeypatch.setattr(sys, "argv", ["collapse_by_reward.py", *arguments, "--picture", str(folder / "all.png")])
-        collapse_by_reward.main()
-        rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in capsys.readouterr().out.splitlines()[-3:]]
-        trained = [[name, "200", "100.0 ± 0.0", "100.0 ± 0.0", "100.0 (step 0)", "100.0"] for name in ("mmupt", "scrl")]
-        assert rows == [["base", "", "0.0 ± 0.0", "0.0 ± 0.0", "", ""], *trained]
-    assert (folder / "all.png").read_bytes().startswith(b"\x89PNG")
-    # The second call finds both runs finished.
-    assert len(launchers.started) == 2
-
-
-def test_self_generated_questions_are_compared_with_original_ones(
-    launchers: Launchers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["self_generated.py", "--seeds", "1", "--folder", str(tmp_path / "compared")])
-    self_generated.main()
-    text = capsys.readouterr().out
-    assert launchers.started == ["self-improve", "self-improve", "train"]
-    assert "after round 3" in text and "one round - original, greedy accuracy: +0.0 ± 0.0 points" in text
-    assert text.count("50.0 % of 2 questions can be answered") == 4
+def test_self_generated_questions_are_compared_with_original_ones(figures: Path) -> None:
+    settings = load_recipe("mmupt_tiny_self_improve", [])[0].mmupt.self_improve.synthesis
+    settings = [setting for setting in settings if not setting.startswith("limit=")]
+    images = as_override("mmupt.self_improve.synthesis", [*settings, "limit=4"])
+    arguments = ["--seeds", "1", "--rounds", "1", "--folder", "compared", images]
+    text = run("self_generated.py", *arguments, *SMALLEST_STEP, folder=figures)
+    assert "after round 1" in text and "one round - original, greedy accuracy: " in text
+    assert text.count("questions can be answered") == 2

@@ -38,7 +38,7 @@ class Result:
         vllm: vLLM's, by state: "exported" (the updated policy), "base", "stale" (updated without clearing caches),
             "updated", "adapted".
         resumed: a second actor's, "updated" from the first one's checkpoint and "updated again".
-        text_alone: the actor's in state "base", for a batch of the rows without images.
+        text_only: the actor's in state "base", for a batch of the rows without images.
         with_image: whether a row has an image.
         weights: names of the weights sent to vLLM.
         adapters: names of the adapters sent to vLLM.
@@ -49,7 +49,7 @@ class Result:
     actor: dict[str, list[list[float]]] = field(default_factory=dict)
     vllm: dict[str, list[list[float]]] = field(default_factory=dict)
     resumed: dict[str, list[list[float]]] = field(default_factory=dict)
-    text_alone: list[list[float]] = field(default_factory=list)
+    text_only: list[list[float]] = field(default_factory=list)
     with_image: list[bool] = field(default_factory=list)
     weights: list[str] = field(default_factory=list)
     adapters: list[str] = field(default_factory=list)
@@ -295,7 +295,7 @@ def run(family: Any, model: Path, folder: Path, result: Result) -> None:
     base, _ = actor.weights()
     result.weights = [name for name, _ in base]
     result.actor["base"] = actor.log_probs(batch)
-    result.text_alone = actor.log_probs(prompts.batch(with_images=False))
+    result.text_only = actor.log_probs(prompts.batch(with_images=False))
     actor.update(batch)
     result.actor["updated"] = actor.log_probs(batch)
     actor.worker.save_checkpoint(str(folder / "checkpoint"))

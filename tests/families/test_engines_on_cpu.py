@@ -96,7 +96,7 @@ def test_rows_without_images_have_the_same_probabilities_in_a_separate_batch(
     family: Family, result: dict[str, Any]
 ) -> None:
     mixed = [row for row, has_image in zip(result["actor"]["base"], result["with_image"], strict=True) if not has_image]
-    assert len(mixed) == len(result["text_alone"]) and gap(mixed, result["text_alone"]) < GAP
+    assert len(mixed) == len(result["text_only"]) and gap(mixed, result["text_only"]) < GAP
     assert documented_cells()[family.name]["mixed batch"] == ("yes" if family.has_images else "no images")
 
 

@@ -76,7 +76,7 @@ def test_the_tower_encodes_each_image_once_with_equal_results(name: str) -> None
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_micro_batch_of_text_alone_is_embedded_and_reaches_the_vision_tower(name: str) -> None:
+def test_a_micro_batch_of_text_only_is_embedded_and_reaches_the_vision_tower(name: str) -> None:
     model = model_of(name)
     input_ids = torch.tensor([[10, 11, 12]])
     outputs = MODULES[name]._get_input_embeds(model, input_ids)
@@ -86,7 +86,7 @@ def test_a_micro_batch_of_text_alone_is_embedded_and_reaches_the_vision_tower(na
     assert all(parameter.grad is not None for parameter in model.visual.merger.parameters())
 
 
-@pytest.mark.parametrize("images", [[], [0]], ids=["text alone", "an image"])
+@pytest.mark.parametrize("images", [[], [0]], ids=["text only", "an image"])
 def test_unpatched_verl_cannot_embed_a_micro_batch_of_glm(images: list[int]) -> None:
     model, original = model_of("glm4v"), glm4v._get_input_embeds.__wrapped__.__wrapped__
     with pytest.raises(AttributeError):

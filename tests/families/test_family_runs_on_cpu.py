@@ -1,6 +1,6 @@
-"""Every family in the whole stack: two training steps on rows with one image, two images and text alone.
+"""Every family in the whole stack: two training steps on rows with one image, two images and text only.
 
-Qwen3, which has no images, runs the recipe for text alone, from the hub's data sets to the report.
+Qwen3, which has no images, runs the recipe for text only, from the hub's data sets to the report.
 """
 
 import json
@@ -29,7 +29,7 @@ RUN = [
     for name, family in FAMILIES.items()
     if name != "qwen2_5_vl"
 ]
-# Questions per data set for text alone.
+# Questions per data set for text-only training.
 QUESTIONS = 12
 
 
@@ -141,7 +141,7 @@ def test_the_exported_policy_loads_and_has_changed(family: Family, folder: Path)
     assert towers == ({True, False} if family.has_images else {False})
 
 
-def test_text_alone_is_validated_evaluated_and_reported(family: Family, folder: Path) -> None:
+def test_text_only_is_validated_evaluated_and_reported(family: Family, folder: Path) -> None:
     if family.has_images:
         pytest.skip("the recipe of families with images evaluates nothing")
     run = folder / "run"

@@ -1,6 +1,6 @@
 """Training on one FSDP2 rank and resuming on two, on the full stack with rows of all kinds.
 
-Batches mix rows with one image, with two images, with options and with text alone, so a micro-batch of one rank can
+Batches mix rows with one image, with two images, with options and with text only, so a micro-batch of one rank can
 have images while the other rank's has none. The reward is `self_certainty`, from the logits of each rank.
 """
 

@@ -27,7 +27,7 @@ def test_a_good_row_has_no_problem_with_images_of_any_common_form() -> None:
         assert problems_of(replace(ROW, images=(picture(form=form),))) == []
 
 
-def test_text_alone_is_a_good_row() -> None:
+def test_text_only_is_a_good_row() -> None:
     assert problems_of(replace(ROW, question="what is 1 + 1 ?", images=())) == []
 
 

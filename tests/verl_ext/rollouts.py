@@ -38,7 +38,7 @@ PROMPTS = {
     "square": message("what is the area of the triangle ?", picture(84, 84)),
     "odd sides": message("what is the sum ?", picture(131, 90)),
     "two images": message("what is the total ?", picture(84, 84), picture(300, 60)),
-    "text alone": [{"role": "user", "content": "what is the sum of 2 and 4 ?"}],
+    "text only": [{"role": "user", "content": "what is the sum of 2 and 4 ?"}],
 }
 
 

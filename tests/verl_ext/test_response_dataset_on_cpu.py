@@ -38,7 +38,7 @@ def row(id: str, question: str, response: str, *images: bytes) -> dict[str, Any]
 ROWS = [
     row("one image", "<image>what is the sum ?", "2 + 4 = 6 . so \\boxed{6}", FIGURES[0]),
     row("two images", "<image><image>what is the total ?", "so \\boxed{12}", FIGURES[1], WIDE),
-    row("text alone", "what is the sum of 2 and 4 ?", "so \\boxed{6}"),
+    row("text only", "what is the sum of 2 and 4 ?", "so \\boxed{6}"),
     row("same length", "<image>what is the sum ?", "2 + 3 = 5 . so \\boxed{5}", FIGURES[2]),
 ]
 

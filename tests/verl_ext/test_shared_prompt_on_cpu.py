@@ -52,7 +52,7 @@ def test_one_processor_call_per_prompt_gives_exactly_verls_tensors(monkeypatch: 
         assert features[key].keys() == verls_features.keys()
         for name, value in features[key].items():
             assert torch.equal(value, verls_features[name]), (key, name)
-    assert "pixel_values" in features["square", 1] and "pixel_values" not in features["text alone", 1]
+    assert "pixel_values" in features["square", 1] and "pixel_values" not in features["text only", 1]
 
 
 def test_the_engine_collates_shared_features_like_verls_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ class ResponseDataset(PromptDataset):
         """Return a sequence in the form that veRL's SFT trainer packs.
 
         `input_ids` and `loss_mask` are int64 (length,), `position_ids` int64 (4, length) for M-RoPE and (length,)
-        without a processor, and `multi_modal_inputs` are the image features by veRL's names, empty for text alone. The
+        without a processor, and `multi_modal_inputs` are the image features by veRL's names, empty for text only. The
         mask is 1 for tokens that are trained on.
 
         Raises:
