@@ -6,8 +6,8 @@
 Trains the recipe with every method and learning rate. Methods that make one pass over a training set (docs/papers.md)
 get one more trial, with the middle rate and several passes. The seed is not one of the table's, and no test question is
 read: policies are evaluated on the validation questions. Further arguments are Hydra overrides of every trial. After an
-interruption, the same command continues. Prints the greedy accuracy and mean@8 of all trials per method, best greedy
-accuracy first; mean@8 breaks ties.
+interruption, the same command continues. Prints greedy accuracy and mean@k of all trials per method, best greedy
+accuracy first; mean@k breaks ties.
 """
 
 import argparse
@@ -64,13 +64,14 @@ def train(folder: Path, recipe: str, method: str, name: str, overrides: Sequence
 
 def report(folder: Path, methods: Sequence[str]) -> str:
     """Return a Markdown table with a row per finished trial in the folder of a recipe."""
-    rows: list[tuple[str, ...]] = [("method", "trial", f"{GREEDY}, %", "mean@8, %")]
+    rows: list[tuple[str, ...]] = [("method", "trial", f"{GREEDY}, %", "mean@k, %")]
     for method in methods:
         scores = []
         for name in trials(method):
             if (folder / method / name / "report.json").is_file():
                 changes = read_changes(folder / method / name)
-                scores.append((changes[GREEDY].after.value, changes["mean@8"].after.value, name))
+                (mean,) = (change for score, change in changes.items() if score.startswith("mean@"))
+                scores.append((changes[GREEDY].after.value, mean.after.value, name))
         for greedy, mean, name in sorted(scores, key=lambda score: score[:2], reverse=True):
             rows.append((method, name, f"{100 * greedy:.1f}", f"{100 * mean:.1f}"))
     return markdown_table(rows)

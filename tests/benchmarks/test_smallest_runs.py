@@ -164,10 +164,11 @@ def test_collapse_by_reward_trains_prints_and_draws_a_method(figures: Path) -> N
 
 def test_tuning_trains_what_has_not_finished_and_prints_every_trial(figures: Path) -> None:
     trials = figures / "tuning" / "mmupt_tiny" / "mmupt"
-    # Two of the three trials have finished: they are the run of the test above.
+    # Two of the three trials have finished: they are the run of the test above, which samples 16 responses.
     for name in ("lr_3e-05", "lr_0.0001"):
         shutil.copytree(figures / "collapse" / "mmupt", trials / name)
-    text = run("tuning.py", "--methods", "mmupt", "--folder", "tuning", *SMALLEST_STEP, folder=figures)
+    overrides = [*SMALLEST_STEP, "mmupt.evaluation_samples=16"]
+    text = run("tuning.py", "--methods", "mmupt", "--folder", "tuning", *overrides, folder=figures)
     rows = [row.split("|") for row in text.splitlines()[-3:]]
     assert {row[2].strip() for row in rows} == {"lr_3e-05", "lr_0.0001", "lr_0.0003"}
     assert all(0 <= float(row[3]) <= 100 for row in rows)
