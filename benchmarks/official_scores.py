@@ -100,7 +100,8 @@ def compare_mathvista(folder: Path) -> Iterator[Agreement]:
     """Compare how the authors' extractions are normalised, and the verdicts on our extractions from the responses."""
     from mmupt.benchmarks import mathvista
 
-    files = sorted(folder.glob("results/*/output*.json"))
+    # The authors publish no answers to the test split.
+    files = sorted(file for file in folder.glob("results/*/output*.json") if not file.stem.startswith("output_test_"))
     contents = [json.loads(file.read_text()) for file in files]
     row_lists = [[row for row in content.values() if "extraction" in row] for content in contents]
     kinds = {kind: Agreement("MathVista", f"verdict, {kind}", "all") for kind in KINDS}
