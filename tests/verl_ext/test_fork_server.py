@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from verl_ext.cpu.fork_server import fork_server
+from verl_ext.cpu.fork_server import WITH_RAY, fork_server
 from verl_ext.cpu.forked_python import SERVER, fork_python
 from verl_ext.patches.forked_engine import patched
 
@@ -86,6 +86,26 @@ def test_forked_processes_repeat_no_import_and_have_different_random_numbers(pro
     assert len({output["random"] for output in outputs}) == len({output["numpy"] for output in outputs}) == 3
 
 
+def test_forked_processes_draw_different_ids_for_objects_of_ray(folder: Path) -> None:
+    code = (
+        "import ray, threading\n"
+        "draw = lambda: print(ray.ObjectRef.from_random().hex(), flush=True)\n"
+        "draw()\n"
+        "thread = threading.Thread(target=draw)\n"
+        "thread.start()\n"
+        "thread.join()"
+    )
+    with fork_server(variables(folder), ["numpy"], WITH_RAY) as runtime_env:
+        environment = os.environ | variables(folder) | runtime_env["env_vars"]
+        command = [*shlex.split(runtime_env["py_executable"]), "-c", code]
+        runs = [
+            subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+            for _ in range(2)
+        ]
+    ids = [id_ for run in runs for id_ in run.stdout.split()]
+    assert len(ids) == len({*ids}) == 4
+
+
 def test_a_forked_process_has_the_niceness_of_its_requester(program: list[str], folder: Path) -> None:
     mine = os.getpriority(os.PRIO_PROCESS, 0)
     if mine > 16:
@@ -152,7 +172,7 @@ def test_late_modules_are_imported_for_the_first_worker_and_tie_the_server_to_it
 
 def test_the_server_ends_with_the_process_that_started_it(folder: Path) -> None:
     code = (
-        "import time; from verl_ext.cpu.fork_server import fork_server\n"
+        "import time; from verl_ext.cpu.fork_server import WITH_RAY, fork_server\n"
         "with fork_server({}, ['large'], []):\n    print('up', flush=True); time.sleep(60)"
     )
     starter = subprocess.Popen(

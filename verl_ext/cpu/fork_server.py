@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from verl_ext.cpu import forked_python
@@ -131,6 +132,22 @@ def _import(modules: Iterable[str]) -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if before.get(key) != value}
 
 
+@contextmanager
+def _random_generator_of_ray_unused() -> Iterator[None]:
+    """Have the IDs of actor classes, the only ones that Ray draws in imports, drawn by the system.
+
+    Ray's generator (`FillRandom` in its C++ code) is not fork-safe: once it is used, all forked processes draw the same
+    IDs. The object store then takes an object of one process for another's, and a worker reads the wrong one.
+    """
+    actor: Any = sys.modules["ray.actor"]
+    ids = actor.ActorClassID
+    actor.ActorClassID = SimpleNamespace(from_random=lambda: ids(os.urandom(ids.size())))
+    try:
+        yield
+    finally:
+        actor.ActorClassID = ids
+
+
 def _serve(listener: socket.socket, with_ray: list[str], changed: dict[str, str]) -> Callable[[], object]:
     """Fork a process per request until standard input ends; in each forked process, return the function to run."""
     connections: dict[int, socket.socket] = {}
@@ -167,9 +184,10 @@ def _serve(listener: socket.socket, with_ray: list[str], changed: dict[str, str]
             if cluster is None:
                 cluster = [environment.get(name) for name in RAY_CLUSTER_VARIABLES]
                 os.environ.update({key: value for key, value in environment.items() if os.environ.get(key) != value})
-                changed |= _import(with_ray)
-                if "ray._raylet" in sys.modules:
-                    _share_process_title()
+                changed |= _import(["ray.actor"])
+                with _random_generator_of_ray_unused():
+                    changed |= _import(with_ray)
+                _share_process_title()
                 # Imported objects are permanent, and collecting garbage among them would copy them in each process.
                 gc.collect()
                 gc.freeze()
