@@ -70,8 +70,8 @@ def report(folder: Path, methods: Sequence[str]) -> str:
         for name in trials(method):
             if (folder / method / name / "report.json").is_file():
                 changes = read_changes(folder / method / name)
-                (mean,) = (change for score, change in changes.items() if score.startswith("mean@"))
-                scores.append((changes[GREEDY].after.value, mean.after.value, name))
+                (mean_at_k,) = (change for score, change in changes.items() if score.startswith("mean@"))
+                scores.append((changes[GREEDY].after.value, mean_at_k.after.value, name))
         for greedy, mean, name in sorted(scores, key=lambda score: score[:2], reverse=True):
             rows.append((method, name, f"{100 * greedy:.1f}", f"{100 * mean:.1f}"))
     return markdown_table(rows)
