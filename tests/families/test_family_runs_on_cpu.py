@@ -69,6 +69,8 @@ def train_on_images(folder: Path) -> None:
         # The actor computes old log-probabilities, which veRL compares with vLLM's.
         "algorithm.rollout_correction.bypass_mode=False",
         "actor_rollout_ref.actor.policy_loss.loss_mode=vanilla",
+        # vLLM and the actor disagree if images of two workers are mixed up.
+        "actor_rollout_ref.rollout.agent.num_workers=2",
         *LARGE_UPDATES,
     )
 
