@@ -96,7 +96,7 @@ test: setup ## Run the tests, with one run of the real trainer (ARGS=tests/verl_
 test-all: setup ## Run all other tests: runs of the real trainer, and the smallest run of every benchmark (PROCESSES=2)
 	$(pytest) -m "(full_stack or benchmark) and not faults" $(ARGS)
 
-test-faults: setup ## Kill and break the real trainer on purpose (an hour and a half)
+test-faults: setup ## Kill and break the real trainer on purpose (an hour)
 	$(python) -m pytest -m faults $(ARGS) tests/faults
 
 lint: setup ## Check style and types
