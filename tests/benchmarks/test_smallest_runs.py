@@ -153,18 +153,24 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_collapse_by_reward_trains_prints_and_draws_a_method(figures: Path) -> None:
+@pytest.fixture(scope="module")
+def collapse(figures: Path) -> str:
+    """The output of collapse_by_reward.py for a run of mmupt_tiny in the folder `collapse/mmupt`."""
     arguments = ["--methods", "mmupt", "--recipe", "mmupt_tiny", "--times", "2", "--validations", "2"]
     arguments += ["--folder", "collapse", "--picture", "collapse/all.png"]
-    text = run("collapse_by_reward.py", *arguments, *SMALLEST_STEP, folder=figures)
-    base, trained = ([cell.strip() for cell in row.split("|")[1:-1]] for row in text.splitlines()[-2:])
+    return run("collapse_by_reward.py", *arguments, *SMALLEST_STEP, folder=figures)
+
+
+def test_collapse_by_reward_trains_prints_and_draws_a_method(collapse: str, figures: Path) -> None:
+    base, trained = ([cell.strip() for cell in row.split("|")[1:-1]] for row in collapse.splitlines()[-2:])
     assert base[:2] == ["base", ""] and trained[:2] == ["mmupt", "2"]
     assert (figures / "collapse" / "all.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("collapse")
 def test_tuning_trains_what_has_not_finished_and_prints_every_trial(figures: Path) -> None:
     trials = figures / "tuning" / "mmupt_tiny" / "mmupt"
-    # Two of the three trials have finished: they are the run of the test above, which samples 16 responses.
+    # A finished run, with 16 samples per question, takes the place of two of the three trials.
     for name in ("lr_3e-05", "lr_0.0001"):
         shutil.copytree(figures / "collapse" / "mmupt", trials / name)
     overrides = [*SMALLEST_STEP, "mmupt.evaluation_samples=16"]
