@@ -121,7 +121,8 @@ def test_a_collapse_stops_the_trainer_and_the_best_policy_is_exported(run_folder
     assert not list(run_folder.glob("checkpoints/best/*/actor/optim_*"))
     log = (run_folder / "logs" / "train.log").read_text()
     assert log.count("The run collapsed and was stopped after step 2") == 1
-    assert "step:2 - " in log and "step:3 - " not in log
+    # Not from the log: Ray forwards the last lines of a worker with a delay, and may end before.
+    assert set(scalars(run_folder)["vote/majority_ratio"]) == {1, 2}
 
 
 def test_the_same_command_does_not_continue_training_after_a_collapse(run_folder: Path) -> None:
