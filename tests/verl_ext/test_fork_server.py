@@ -130,6 +130,15 @@ def test_a_server_with_threads_is_not_forked(folder: Path, capfd: pytest.Capture
     assert "has 2 threads after imports and cannot be forked" in capfd.readouterr().err
 
 
+def test_a_server_that_has_drawn_an_id_of_ray_is_not_forked(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (folder / "modules" / "drawing.py").write_text("import ray\nray.ObjectRef.from_random()")
+    with fork_server(variables(folder), ["large"], ["drawing"]) as runtime_env:
+        program = ["env", f"{SERVER}={runtime_env['env_vars'][SERVER]}", *shlex.split(runtime_env["py_executable"])]
+        start(program, folder, "0")
+    assert (folder / "imports").read_text() == "xx"
+    assert "would draw the same IDs" in capfd.readouterr().err
+
+
 def test_the_exit_status_arrives_when_the_process_ends(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for key, value in (variables(folder) | {"MINE": ""}).items():
         monkeypatch.setenv(key, value)
@@ -172,7 +181,7 @@ def test_late_modules_are_imported_for_the_first_worker_and_tie_the_server_to_it
 
 def test_the_server_ends_with_the_process_that_started_it(folder: Path) -> None:
     code = (
-        "import time; from verl_ext.cpu.fork_server import WITH_RAY, fork_server\n"
+        "import time; from verl_ext.cpu.fork_server import fork_server\n"
         "with fork_server({}, ['large'], []):\n    print('up', flush=True); time.sleep(60)"
     )
     starter = subprocess.Popen(

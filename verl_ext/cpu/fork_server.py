@@ -148,6 +148,18 @@ def _random_generator_of_ray_unused() -> Iterator[None]:
         actor.ActorClassID = ids
 
 
+def _id_of_a_forked_process() -> bytes:
+    """Fork a process and return the first ID of Ray that it draws."""
+    reader, writer = os.pipe()
+    if not (pid := os.fork()):
+        os.write(writer, sys.modules["ray._raylet"].ObjectRef.from_random().binary())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(writer)
+    with open(reader, "rb") as drawn:
+        return drawn.read()
+
+
 def _serve(listener: socket.socket, with_ray: list[str], changed: dict[str, str]) -> Callable[[], object]:
     """Fork a process per request until standard input ends; in each forked process, return the function to run."""
     connections: dict[int, socket.socket] = {}
@@ -187,6 +199,10 @@ def _serve(listener: socket.socket, with_ray: list[str], changed: dict[str, str]
                 changed |= _import(["ray.actor"])
                 with _random_generator_of_ray_unused():
                     changed |= _import(with_ray)
+                if len({_id_of_a_forked_process() for _ in range(2)}) == 1:
+                    sys.exit(
+                        "an import has drawn an ID of Ray, so forked workers would draw the same IDs: they import anew"
+                    )
                 _share_process_title()
                 # Imported objects are permanent, and collecting garbage among them would copy them in each process.
                 gc.collect()
